@@ -1,0 +1,47 @@
+# make demo | test | lab | assets | clean. The environment is made once, in .venv; `make PYTHON=python3.12 ...` chooses
+# the Python it is made from (3.11 or newer, for the pinned requirements), `make VENV=folder ...` another place.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python -m
+STAMP := $(VENV)/.installed
+
+.PHONY: help venv demo test lab assets clean
+
+help:
+	@echo "make demo    distil a student from the embedded teacher and score it (10 minutes on 2 cores)"
+	@echo "make test    run every test and every notebook"
+	@echo "make lab     open the notebooks in JupyterLab"
+	@echo "make assets  remake the embedded teacher, student, judge and reference (hours; needs CIFAR-10)"
+	@echo "make clean   remove the environment and Python's caches; runs/ stays"
+
+venv: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("the pinned requirements need Python 3.11 or newer, and this is " \
+	  + sys.version.split()[0] + "; name another one: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else 0'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(RUN) pip install --disable-pip-version-check -r requirements.txt
+	$(RUN) pip install --disable-pip-version-check --quiet --no-deps --editable .
+	@touch $@
+
+demo: $(STAMP)
+	$(RUN) gsoc_kd demo
+
+test: $(STAMP)
+	$(RUN) pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel-startup-timeout=120 tests notebooks
+
+lab: $(STAMP)
+	$(RUN) jupyter lab notebooks
+
+# Everything in gsoc_kd/assets, in the order in which one part needs the other.
+assets: $(STAMP)
+	$(RUN) gsoc_kd train-judge
+	$(RUN) gsoc_kd reference
+	$(RUN) gsoc_kd pretrain
+	$(RUN) gsoc_kd pairs
+	$(RUN) gsoc_kd distill
+	$(RUN) gsoc_kd evaluate
+
+clean:
+	rm -rf $(VENV) .pytest_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,7 @@
+"""`python -m gsoc_kd VERB` is `gsoc-kd VERB`."""
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
