@@ -1,0 +1,81 @@
+"""What generators train against, and the augmentation of what discriminators see (docs/Objectives.md).
+
+A disc takes pictures x (N, 3, R, R) in [-1, 1] and labels y, (N,) int64 or (N, C) weights, and returns logits (N,) and
+the maps of its four convolutions, on which the feature loss is computed.
+"""
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from .generators import class_weights, orthogonal_init
+
+
+def _down(width_in, width_out):
+    return spectral_norm(nn.Conv2d(width_in, width_out, 4, stride=2, padding=1))
+
+
+class DiStyleGANDiscriminator(nn.Module):
+    """The disc of the 2022 project: label concatenated at the end; 3,415,178 parameters with width 128, 10 classes."""
+
+    def __init__(self, num_classes=10, resolution=32, width=128, project_dim=128):
+        super().__init__()
+        self.config = dict(num_classes=num_classes, resolution=resolution, width=width, project_dim=project_dim)
+        self.num_classes = num_classes
+        widths = (3, width, width, 2 * width, 4 * width)
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 4, stride=2, padding=1) for i, o in zip(widths, widths[1:]))
+        self.project = nn.Linear(4 * width * (resolution // 16) ** 2, 2 * project_dim, bias=False)
+        self.output = nn.Linear(project_dim + num_classes, 1, bias=False)
+        orthogonal_init(self)
+        for layer in (*self.convs, self.project):
+            spectral_norm(layer)
+
+    def forward(self, x, y):
+        maps = []
+        for conv in self.convs:
+            x = F.leaky_relu(conv(x), 0.2)
+            maps.append(x)
+        h = F.glu(self.project(x.flatten(1)), 1)                                         # (N, project_dim)
+        return self.output(torch.cat([h, class_weights(y, self.num_classes).to(h)], 1)).squeeze(1), maps
+
+
+class ProjectionDiscriminator(nn.Module):
+    """A light disc with spectral norm (Miyato et al. 2018, arXiv 1802.05957) that takes the label by projection
+    (Miyato & Koyama 2018, arXiv 1802.05637): logit = v.h + e_y.h, h the sum over the last map.
+    """
+
+    def __init__(self, num_classes=10, resolution=32, width=64):
+        super().__init__()
+        self.config = dict(num_classes=num_classes, resolution=resolution, width=width)
+        self.num_classes = num_classes
+        widths = (3, width, 2 * width, 4 * width, 8 * width)
+        self.convs = nn.ModuleList(_down(i, o) for i, o in zip(widths, widths[1:]))
+        self.output = spectral_norm(nn.Linear(8 * width, 1))
+        self.embedding = spectral_norm(nn.Linear(num_classes, 8 * width, bias=False))
+
+    def forward(self, x, y):
+        maps = []
+        for conv in self.convs:
+            x = F.leaky_relu(conv(x), 0.2)
+            maps.append(x)
+        h = x.sum((2, 3))                                                                # (N, 8 width)
+        e = self.embedding(class_weights(y, self.num_classes))
+        return self.output(h).squeeze(1) + (e * h).sum(1), maps
+
+
+def augment(x, rng, shift=3, brightness=0.5):
+    """Differentiable augmentation (Zhao et al. 2020, arXiv 2006.10738): random brightness and shift, a draw an image.
+
+    Both real and generated pictures go through it, so that a disc cannot learn the few real ones by heart.
+
+    Args:
+        x: (N, 3, H, W) in [-1, 1]. rng: torch.Generator on x's device.
+        shift: at most so many pixels in each direction, zeros coming in. brightness: plus or minus so much.
+    """
+    n, _, h, w = x.shape
+    x = x + (torch.rand(n, 1, 1, 1, generator=rng, device=x.device) * 2 - 1) * brightness
+    padded = F.pad(x, (shift,) * 4).permute(0, 2, 3, 1)                                  # (N, H+2s, W+2s, 3)
+    top, left = torch.randint(2 * shift + 1, (2, n, 1, 1), generator=rng, device=x.device)
+    rows = top + torch.arange(h, device=x.device)[None, :, None]                         # (N, H, 1)
+    columns = left + torch.arange(w, device=x.device)[None, None, :]                     # (N, 1, W)
+    return padded[torch.arange(n, device=x.device)[:, None, None], rows, columns].permute(0, 3, 1, 2)

@@ -1,0 +1,31 @@
+"""The objective, each term a pure function with its formula beside it (docs/Objectives.md).
+
+x_T: the teacher's pictures, x_S: the student's on the same z and y; f_i: the disc's maps; D: the disc's logits.
+"""
+import torch.nn.functional as F
+
+MAP_WEIGHTS = (1 / 16, 1 / 8, 1 / 4, 1)
+
+
+def feature_loss(maps_teacher, maps_student, weights=MAP_WEIGHTS):
+    """sum_i w_i mean|f_i(x_T) - f_i(x_S)| (TinyGAN, Chang & Lu 2020, section 3.2; weights of the 2022 project).
+
+    maps_*: lists of (N, C_i, H_i, W_i), one for each weight. Returns a scalar.
+    """
+    return sum(w * F.l1_loss(s, t) for w, s, t in zip(weights, maps_student, maps_teacher, strict=True))
+
+
+def pixel_loss(x_teacher, x_student):
+    """mean|x_T - x_S|, pictures in [-1, 1]. Returns a scalar (TinyGAN, section 3.2)."""
+    return F.l1_loss(x_student, x_teacher)
+
+
+def hinge_generator(logits_generated):
+    """-mean D(generated): what the generator minimises (Lim & Ye 2017, arXiv 1705.02894). logits: (N,)."""
+    return -logits_generated.mean()
+
+
+def hinge_discriminator(logits_target, logits_generated):
+    """mean max(0, 1 - D(target)) + mean max(0, 1 + D(generated)): what the disc minimises; the target is the teacher's
+    picture in distillation and a real one in a GAN. logits: (N,) each. Returns a scalar."""
+    return F.relu(1 - logits_target).mean() + F.relu(1 + logits_generated).mean()

@@ -1,0 +1,197 @@
+"""Trains a teacher from real images, for whoever has no official file (docs/Teacher-Network.md)."""
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from . import runs
+from .discriminators import ProjectionDiscriminator, augment
+from .figures import class_grid, film
+from .files import InputError
+from .generators import ConvGenerator, reestimate_batchnorm
+from .images import load_images, to_float, to_uint8
+from .losses import hinge_discriminator, hinge_generator
+from .weights import provenance, save_network
+
+PRESETS = {
+    "smoke": dict(kimg=0.256, tick_kimg=0.128, batch=16, z_dim=8, widths=(16, 8, 8, 8), embed_dim=4, disc_width=4),
+    "laptop": dict(),
+    "gpu": dict(kimg=20_000, tick_kimg=200, batch=256, widths=(512, 256, 128, 64), embed_dim=128, disc_width=128,
+                lr=4e-4, disc_lr=8e-4),
+}
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """One run of `pretrain`; `PretrainConfig.preset("laptop", seed=1)` starts from a preset."""
+    kimg: float = 600  # real images shown, in thousands
+    tick_kimg: float = 10  # a checkpoint, a line of statistics and a frame of film every so many thousand images
+    batch: int = 64  # images a step, over all processes
+    z_dim: int = 128  # width of the latents
+    widths: tuple[int, ...] = (256, 128, 64, 32)  # the generator's channels at 4x4, 8x8, ... pixels
+    embed_dim: int = 64  # width of the generator's class embedding
+    disc_width: int = 64  # the disc's channels after its first convolution
+    lr: float = 2e-4  # Adam's learning rate for the generator
+    disc_lr: float = 4e-4  # Adam's learning rate for the disc
+    betas: tuple[float, float] = (0.0, 0.99)  # Adam's averaging
+    ema: float = 0.999  # a step's share that the averaged generator keeps of itself
+    shift: int = 3  # augmentation: shift by at most so many pixels
+    brightness: float = 0.5  # augmentation: brightness plus or minus so much
+    seed: int = 0  # of weights, latents, order and augmentation
+    bfloat16: bool | None = None  # mixed precision; None: where the device gains from it
+
+    @classmethod
+    def preset(cls, name, **changes):
+        """`smoke` (tests, seconds), `laptop` (2 CPU cores, about an hour) or `gpu`, with some fields changed."""
+        return runs.preset(cls, PRESETS, name, changes)
+
+    def __post_init__(self):
+        for name in ("kimg", "tick_kimg", "batch", "lr", "disc_lr"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"PretrainConfig.{name} must be positive, got {getattr(self, name)!r}")
+
+
+def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/teacher", device: str | None = None):
+    """Trains a class-conditional GAN on real images from scratch; run again, it goes on where it stopped.
+
+    The generator is a ConvGenerator, the disc a spectrally normalised projection discriminator; hinge loss, one step
+    each, differentiable augmentation, an exponential moving average (EMA) of the generator.
+
+    Args:
+        real: LabelledImages, or what load_images takes.
+        config: PretrainConfig; the preset `laptop` by default.
+        out: the run's folder.
+        device: e.g. "cuda" or "cpu"; the fastest there is by default.
+
+    Returns:
+        Run, whose `.student` is the averaged generator: a teacher-to-be, also in `<out>/student`.
+
+    Raises:
+        InputError: bad config or images; another run in `out`; a loss that is not finite.
+    """
+    # ---- data and folder
+    real = load_images(real) if isinstance(real, (str, bytes)) or hasattr(real, "__fspath__") else real
+    c = config or PretrainConfig()
+    device = runs.pick_device(device)
+    accelerator = Accelerator(cpu=device.type == "cpu",
+                              kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+    device, world, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
+    bfloat16 = runs.fast_bfloat16(device) if c.bfloat16 is None else c.bfloat16
+    if c.batch % world:
+        raise InputError(f"PretrainConfig.batch {c.batch} cannot be divided among {world} processes")
+    folder = runs.open_folder(out, {"verb": "pretrain", **asdict(c), "real": real.source, "images": len(real)},
+                              accelerator.is_main_process)
+    images, labels = torch.from_numpy(real.images).to(device), torch.from_numpy(real.labels).to(device)
+
+    # ---- networks
+    torch.manual_seed(c.seed)
+    generator = ConvGenerator(c.z_dim, len(real.classes), real.resolution, c.widths, c.embed_dim)
+    disc = ProjectionDiscriminator(len(real.classes), real.resolution, c.disc_width)
+    generator, disc = (n.to(device, memory_format=torch.channels_last) for n in (generator, disc))
+    average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(c.ema))
+    optimizer = torch.optim.Adam(generator.parameters(), c.lr, betas=c.betas)
+    disc_optimizer = torch.optim.Adam(disc.parameters(), c.disc_lr, betas=c.betas)
+    parts = dict(generator=generator, disc=disc, average=average, optimizer=optimizer, disc_optimizer=disc_optimizer)
+
+    # ---- resume
+    first = 0
+    if state := runs.load_checkpoint(folder):
+        first = state["step"]
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+    stats = runs.read_stats(folder, first) if accelerator.is_main_process else []
+    generator, disc, optimizer, disc_optimizer = accelerator.prepare(generator, disc, optimizer, disc_optimizer)
+
+    # ---- the loop
+    steps, tick = round(c.kimg * 1000 / c.batch), max(1, round(c.tick_kimg * 1000 / c.batch))
+    batches, means, clock = runs.Batches(len(real), c.batch, c.seed, device), runs.Means(), time.time()
+    seconds = stats[-1]["seconds"] if stats else 0.0
+    bar = tqdm(total=steps * c.batch, initial=first * c.batch, desc="pretrain", unit="img",
+               disable=not accelerator.is_main_process)
+    for step in range(first, steps):
+        rng = runs.rng(c.seed, step, device, stream=rank)
+        rows = batches(step)[rank::world]
+        x, y = to_float(images[rows]), labels[rows]                                      # (B, 3, R, R), (B,)
+        z = torch.randn(len(rows), c.z_dim, generator=rng, device=device)
+
+        # generated pictures, once for both steps
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            x_generated = generator(z, y)
+        x_generated = x_generated.float()
+
+        # discriminator step
+        disc.requires_grad_(True)
+        both = augment(torch.cat([x, x_generated.detach()]), rng, c.shift, c.brightness)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            logits, _ = disc(both, y.repeat(2))
+        disc_loss = hinge_discriminator(*logits.float().chunk(2))
+        disc_optimizer.zero_grad(set_to_none=True)
+        accelerator.backward(disc_loss)
+        disc_optimizer.step()
+
+        # generator step
+        disc.requires_grad_(False)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            logits, _ = disc(augment(x_generated, rng, c.shift, c.brightness), y)
+        loss = hinge_generator(logits.float())
+        optimizer.zero_grad(set_to_none=True)
+        accelerator.backward(loss)
+        optimizer.step()
+
+        # average
+        average.update_parameters(accelerator.unwrap_model(generator))
+        means.add(generator=loss, disc=disc_loss)
+        bar.update(c.batch)
+
+        # tick
+        if (step + 1) % tick == 0 or step + 1 == steps:
+            losses = means.take(accelerator)
+            runs.check_finite(losses, step + 1, folder)
+            if accelerator.is_main_process:
+                now = time.time()
+                seconds, clock, spent = seconds + now - clock, now, now - clock
+                row = {"step": step + 1, "kimg": (step + 1) * c.batch / 1000, **losses, "seconds": round(seconds, 1),
+                       "images_per_second": round(min(tick, step + 1 - first) * c.batch / spent, 1)}
+                student = averaged(average, c, device)
+                runs.save_checkpoint(folder, {"step": step + 1, **{
+                    n: accelerator.unwrap_model(p).state_dict() if isinstance(p, torch.nn.Module) else p.state_dict()
+                    for n, p in dict(parts, generator=generator, disc=disc).items()}})
+                runs.append_stats(folder, row)
+                stats.append(row)
+                frame(student, real.classes, folder / "film" / f"{step + 1:07d}.png")
+                save_network(student, folder / "student", provenance(
+                    command=f"gsoc-kd pretrain --out {out}", data=f"{real.source}, {len(real)} images",
+                    seconds=seconds, config=asdict(c), classes=list(real.classes), kimg=row["kimg"]))
+                bar.set_postfix(disc=f"{losses['disc']:.2f}")
+    bar.close()
+
+    # ---- the result
+    accelerator.wait_for_everyone()
+    student = averaged(average, c, device)
+    if accelerator.is_main_process and (frames := sorted((folder / "film").glob("*.png"))):
+        film(frames, folder / "film.gif")
+    return runs.Run(student, folder, stats)
+
+
+def averaged(average, config, device, batches=16, batch=128):
+    """A copy of the EMA generator on the CPU in eval mode, its batch-norm statistics measured on fresh latents."""
+    import copy
+    student = copy.deepcopy(average.module).to(device)
+    rng = runs.rng(config.seed, 0, device, stream=99)
+    reestimate_batchnorm(student, (
+        (torch.randn(batch, student.z_dim, generator=rng, device=device),
+         torch.arange(batch, device=device) % student.num_classes) for _ in range(batches)))
+    return student.cpu().eval().requires_grad_(False)
+
+
+def frame(student, classes, path):
+    """One frame of the training film: ten latents a class, always the same."""
+    def draw(z, y):
+        with torch.inference_mode():
+            return to_uint8(student(torch.as_tensor(np.asarray(z)).float(), torch.as_tensor(np.asarray(y)))).numpy()
+    path.parent.mkdir(exist_ok=True)
+    class_grid(draw, student.z_dim, classes, columns=10, scale=1).save(path)

@@ -1,0 +1,194 @@
+"""A run's folder: config, checkpoints, exact resume, statistics and film (docs/Training.md).
+
+    config.json               what was asked for; a run never resumes under another config
+    checkpoint.pt             tensors and numbers to continue from; checkpoint.previous.pt is the one before
+    stats.jsonl               a line a tick: images seen, losses, images a second
+    film/000012.png, film.gif a grid of the averaged generator a tick
+    student/                  the averaged generator: config.json, model.safetensors, provenance.json
+
+All randomness is a function of (seed, step), so a checkpoint holds no random state and a resumed run is the same run.
+"""
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .files import InputError, read_json, replacing_file, write_json
+
+
+@dataclass
+class Run:
+    """What a training leaves behind. student: the averaged generator in eval mode on the CPU; folder: where it
+    stands; stats: a dict a tick."""
+    student: torch.nn.Module
+    folder: Path
+    stats: list
+
+
+# ---------------------------------------------------------------- config
+
+def preset(cls, presets, name, changes):
+    """A frozen config dataclass from a named preset with some fields changed."""
+    if name not in presets:
+        raise InputError(f"there is no preset {name!r}; choose one of {', '.join(presets)}")
+    try:
+        return cls(**{**presets[name], **changes})
+    except TypeError as error:
+        raise InputError(f"{cls.__name__}: {error}") from None
+
+
+def open_folder(folder, config, main_process=True):
+    """Makes the run's folder, or checks that the run in it is the one asked for.
+
+    Args:
+        config: JSON-able dict: all that the run's outcome depends on.
+
+    Raises:
+        InputError: another run stands there, naming what differs; or files that are not a run.
+    """
+    folder = Path(folder)
+    if (folder / "config.json").exists():
+        config, old = json.loads(json.dumps(config)), read_json(folder / "config.json")
+        if differ := [f"{k} {old.get(k)!r} -> {config.get(k)!r}" for k in sorted({*old, *config})
+                      if old.get(k) != config.get(k)]:
+            raise InputError(f"{folder} holds a run under another config ({'; '.join(differ)}); go on with the old "
+                             f"config, give another folder, or delete this one")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not a run's folder; give another one")
+    elif main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "config.json", config)
+    return folder
+
+
+# ---------------------------------------------------------------- randomness
+
+def rng(seed, step, device="cpu", stream=0):
+    """A torch.Generator on `device` that is a function of (seed, step, stream) alone."""
+    state = np.random.SeedSequence([seed, step, stream]).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
+
+
+class Batches:
+    """Which rows make up the batch of a step: every epoch a new permutation, a function of (seed, epoch)."""
+
+    def __init__(self, count, batch, seed, device="cpu", stream=0):
+        if count < batch:
+            raise InputError(f"a batch of {batch} needs at least as many images, there are {count}; lower the batch")
+        self.count, self.batch, self.seed, self.device, self.stream = count, batch, seed, device, stream
+        self.steps, self.epoch = count // batch, None
+
+    def __call__(self, step):
+        epoch, i = divmod(step, self.steps)
+        if epoch != self.epoch:
+            order = torch.randperm(self.count, generator=rng(self.seed, epoch, stream=self.stream + 1000))
+            self.epoch, self.order = epoch, order.to(self.device)
+        return self.order[i * self.batch:(i + 1) * self.batch]                    # (batch,) int64
+
+
+# ---------------------------------------------------------------- checkpoints
+
+def save_checkpoint(folder, state):
+    """Writes tensors and numbers beside, keeps the previous checkpoint, renames."""
+    path = Path(folder) / "checkpoint.pt"
+    with replacing_file(path) as temporary:
+        torch.save(state, temporary)
+        if path.exists():
+            os.replace(path, path.with_name("checkpoint.previous.pt"))
+
+
+def load_checkpoint(folder):
+    """The newest checkpoint that can be read, or None in a new folder; a damaged one is named in a warning.
+
+    Raises:
+        InputError: there are checkpoints, and none can be read.
+    """
+    damaged = []
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        path = Path(folder) / name
+        if path.exists():
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                if damaged:
+                    warnings.warn(f"{damaged[0]} is damaged; going on from {path}", stacklevel=2)
+                return state
+            except Exception as error:  # noqa: BLE001  torch raises many kinds for a damaged file
+                damaged.append(f"{path} ({str(error).splitlines()[0][:100] or type(error).__name__})")
+    if damaged:
+        raise InputError(f"no checkpoint can be read: {'; '.join(damaged)}; delete the folder to start again")
+    return None
+
+
+# ---------------------------------------------------------------- statistics
+
+def read_stats(folder, last_step=None):
+    """The rows of stats.jsonl; with `last_step`, later rows and a torn last line are cut off in the file as well."""
+    path = Path(folder) / "stats.jsonl"
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    if last_step is not None and path.exists():
+        rows = [row for row in rows if row["step"] <= last_step]
+        with replacing_file(path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return rows
+
+
+def append_stats(folder, row):
+    with open(Path(folder) / "stats.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+class Means:
+    """Means of scalars since the last `take`, gathered on the device and read once a tick."""
+
+    def __init__(self):
+        self.sums, self.counts = {}, {}
+
+    def add(self, **scalars):
+        for name, value in scalars.items():
+            value = value.detach().float()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def take(self, accelerator):
+        """{name: mean over steps and processes} as floats, and starts anew. The one synchronisation of a tick."""
+        names = list(self.sums)
+        values = torch.stack([self.sums[n] / self.counts[n] for n in names])
+        values = accelerator.reduce(values, reduction="mean").tolist()
+        self.sums, self.counts = {}, {}
+        return dict(zip(names, values))
+
+
+def check_finite(losses, step, folder):
+    """Stops a run whose losses are no numbers any more, before a checkpoint could hold them."""
+    if bad := [name for name, value in losses.items() if not np.isfinite(value)]:
+        raise InputError(f"loss {', '.join(bad)} is not finite at step {step}; the last checkpoint in {folder} is "
+                         f"whole. Lower the learning rate and start again in another folder")
+
+
+# ---------------------------------------------------------------- devices
+
+def pick_device(device=None):
+    """`device` if given, else CUDA where there is one, else the CPU."""
+    try:
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+        return device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {str(device)!r} cannot be used here ({str(error).splitlines()[0]})") from None
+
+
+def fast_bfloat16(device):
+    """Whether the device computes in bfloat16 faster than in float32: CUDA from Ampere on, CPUs with AVX512-BF16."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
