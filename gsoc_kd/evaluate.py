@@ -1,0 +1,218 @@
+"""Scores of a generator: how far its pictures are from real ones, and whether they show what was asked for.
+
+Two scales, never confused (docs/Evaluation.md): CIFAR-FD and CIFAR-KID on the judge's features, offline,
+against embedded statistics of CIFAR-10; FID and the inception score on Inception's, where its weights are.
+"""
+import copy
+import statistics as numbers
+import time
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .classifier import load_judge
+from .files import InputError
+from .images import LabelledImages
+from .metrics import InceptionFeatures, features, frechet_distance, inception_score, statistics
+from .pairs import draw_latents
+from .reference import compute_reference, judge_scores, load_reference, reference_of
+from .teachers import Teacher, black_box
+from .weights import network_hash
+
+__all__ = ["compute_reference", "cost", "evaluate", "floor_row", "load_reference", "row", "speed", "table"]
+KID_SIZE = 1000  # rows of a subset of the kernel distance
+
+
+def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, device=None, batch=250,
+             progress=True, judge=None, reference=None):
+    """Scores a generator on `per_class` pictures of each class; the same seed gives the same pictures.
+
+    Args:
+        generator: a network, a Teacher or any black box (see `teachers.black_box`).
+        real: LabelledImages to measure against, instead of the embedded statistics of CIFAR-10's training set.
+        per_class: pictures a class. The tables of this project use 1,000; compare only equal counts.
+        seed: of the latents; those of class c are `pairs.draw_latents(seed, c, ...)`.
+        inception: path of pytorch-fid's Inception weights, or "download": adds FID and the inception score.
+            Needs `real`, and more than 2,048 pictures.
+        device: where networks run. By default the generator stays where it is, the judge takes a GPU if any.
+        batch: pictures drawn at once.
+        judge, reference: another judge and its Reference than the embedded ones.
+
+    Returns:
+        JSON-able dict: cifar_fd, cifar_fd_per_class, cifar_kid {mean, std}, class_agreement and
+        class_agreement_per_class (None where the classes are not the judge's), images, per_class, seed,
+        reference {split, images}, feature_network {name, hash}, floor (scores of real images: the test split
+        behind the embedded reference, or per_class images a class held out of `real`, None if fewer would be
+        left); with `inception` also fid, inception_score {mean, std} and inception_network {name, hash}.
+
+    Raises:
+        InputError: too few images for a metric; classes or sizes that do not fit; no weights or reference.
+    """
+    teacher = black_box(generator, device=device)
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    judge = copy.deepcopy(judge or load_judge()).to(place)
+    if real is None:
+        reference = reference or load_reference(judge=judge)
+        if reference.judge != network_hash(judge):
+            raise InputError("reference was made with another judge than the one here; use compute_reference")
+    _check(teacher, real, reference, per_class, judge.feature_width, inception)
+    network = None if inception is None else InceptionFeatures(inception).to(place)
+    say = (lambda text: text) if progress else (lambda text: None)
+
+    if real is None:
+        floor = reference.floor
+    else:
+        seen = features(real.images, judge, progress=say("judge sees real images"))         # (M, D), (M, C)
+        reference = reference_of(real, seen[0], network_hash(judge))
+        held, rest = _hold_out(real, per_class)
+        floor = None if held is None else _real_floor(real, *seen, held, rest, judge)
+    images, labels = _draw(teacher, per_class, seed, batch, say("draw pictures"))
+    found = features(images, judge, progress=say("judge sees pictures"))                    # (N, D), (N, C)
+    scores = judge_scores(reference, *found, labels, judge)
+    if network is not None:
+        seen = features(real.images, network, batch=50, progress=say("Inception sees real images"))
+        found = features(images, network, batch=50, progress=say("Inception sees pictures"))
+        scores.update(_inception_scores(*found, seen[0]), inception_network={
+            "name": network.name, "hash": network.digest})
+        if held is not None and min(len(held), len(rest)) > network.feature_width:
+            floor.update(_inception_scores(seen[0][held], seen[1][held], seen[0][rest]))
+    return {**scores, "images": len(images), "per_class": per_class, "seed": seed,
+            "reference": {"split": reference.split, "images": reference.overall.count},
+            "feature_network": {"name": "judge", "hash": reference.judge}, "floor": floor}
+
+
+def _inception_scores(found, logits, real):
+    mean, std = inception_score(torch.from_numpy(logits).double().softmax(dim=1).numpy())
+    return {"fid": frechet_distance(statistics(found), statistics(real, "real images")),
+            "inception_score": {"mean": mean, "std": std}}
+
+
+def _real_floor(real, found, logits, held, rest, judge):
+    """What real images held out of `real` score against the rest of it."""
+    others = LabelledImages(real.images[rest], real.labels[rest], real.classes, real.source)
+    reference = reference_of(others, found[rest], None)
+    return {"split": f"held out of {real.source}", "images": len(held),
+            **judge_scores(reference, found[held], logits[held], real.labels[held], judge)}
+
+
+def _hold_out(real, per_class):
+    """Rows of `per_class` images a class for the floor, and the others; (None, None) if fewer would be left."""
+    rng = np.random.default_rng(0)
+    rows = [rng.permutation(np.flatnonzero(real.labels == c)) for c in range(len(real.classes))]
+    if min(map(len, rows)) < 2 * per_class:
+        return None, None
+    return np.concatenate([r[:per_class] for r in rows]), np.concatenate([r[per_class:] for r in rows])
+
+
+def _check(teacher, real, reference, per_class, width, inception):
+    """Refuses, before a picture is drawn, what could not be scored in the end."""
+    target, source = (reference, reference.split) if real is None else (real, real.source)
+    hint = "; give real=load_images(...) of what it draws" if real is None else ""
+    named = teacher.classes != tuple(str(c) for c in range(teacher.num_classes))
+    if teacher.num_classes != len(target.classes) or named and teacher.classes != tuple(target.classes):
+        raise InputError(f"generator {teacher.name!r} draws {teacher.num_classes} classes {teacher.classes}, "
+                         f"but {source} has {len(target.classes)} classes {tuple(target.classes)}{hint}")
+    if teacher.resolution != target.resolution:
+        raise InputError(f"generator {teacher.name!r} draws {teacher.resolution} pixels a side, but {source} "
+                         f"has {target.resolution}; give real=load_images(..., size={teacher.resolution})")
+    if inception is not None and real is None:
+        raise InputError("FID needs the real images themselves: give inception=... together with "
+                         "real=load_images('cifar10')")
+    classes, fid_width = len(target.classes), 0 if inception is None else InceptionFeatures.feature_width
+    need = max(width + 1, -(-KID_SIZE // classes), -(-(fid_width + 1) // classes))
+    if isinstance(per_class, bool) or not isinstance(per_class, int) or per_class < need:
+        fid = f", {fid_width:,} Inception features" if fid_width else ""
+        raise InputError(f"too few images: per_class={per_class!r}, but {width} features a class, subsets of "
+                         f"{KID_SIZE:,} images{fid} need at least per_class={need}")
+    if real is not None and min(real.counts().values()) < need:
+        name, count = min(real.counts().items(), key=lambda item: item[1])
+        raise InputError(f"too few images: {source} has {count} of {name!r}; {need} a class are needed")
+
+
+def _draw(teacher, per_class, seed, batch, progress):
+    """(images uint8 (N, H, W, 3), labels (N,)), class after class."""
+    images = []
+    with tqdm(total=per_class * teacher.num_classes, desc=progress, unit="img", disable=progress is None,
+              leave=False) as bar:
+        for c in range(teacher.num_classes):
+            for z in torch.from_numpy(draw_latents(seed, c, per_class, teacher.z_dim)).split(batch):
+                images.append(teacher(z, torch.full((len(z),), c)))
+                bar.update(len(z))
+    return np.concatenate(images), np.repeat(np.arange(teacher.num_classes), per_class)
+
+
+# ---------------------------------------------------------------- size, speed, table
+
+
+def cost(network):
+    """{"parameters": all of them, "macs": multiply-accumulates an image at batch 1}; for a Teacher, of the
+    network behind it, both None where there is none."""
+    if isinstance(network, Teacher):
+        network = network.network
+    if network is None:
+        return {"parameters": None, "macs": None}
+    from torch.utils.flop_counter import FlopCounterMode
+    first, training = next(network.parameters()), network.training
+    z = torch.zeros(1, network.z_dim, device=first.device)
+    y = torch.zeros(1, dtype=torch.int64, device=first.device)
+    network.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(z, y)
+    network.train(training)
+    return {"parameters": sum(p.numel() for p in network.parameters()),
+            "macs": counter.get_total_flops() // 2}
+
+
+def speed(generator, batch=256, seconds=2.0):
+    """Images a second, as uint8 pictures: from the median time of a batch, of at least 3 and `seconds`."""
+    teacher = black_box(generator, batch=batch)
+    z, y = draw_latents(0, 0, batch, teacher.z_dim), torch.arange(batch) % teacher.num_classes
+    teacher(z, y)                                                                          # warm up
+    times = []
+    while len(times) < 3 or sum(times) < seconds:
+        start = time.perf_counter()
+        teacher(z, y)
+        times.append(time.perf_counter() - start)
+    return batch / numbers.median(times)
+
+
+def row(name, generator, scores):
+    """A row for `table`: name, cost and measured speed of a generator, and its scores."""
+    behind = generator.network if isinstance(generator, Teacher) else generator
+    sizes = cost(behind if isinstance(behind, torch.nn.Module) else None)
+    return {"name": name, **sizes, "images_per_second": speed(generator), **scores}
+
+
+def floor_row(floor=None, name="real test images (floor)"):
+    """First row of a table: what real images score, a result's `floor`; default: the embedded reference's."""
+    return {"name": name, **(floor or load_reference().floor)}
+
+
+def table(rows):
+    """GitHub markdown of dicts with name, parameters, macs, images_per_second, cifar_fd, class_agreement (what is
+    missing shows as –), then a sentence on what the numbers mean, with the `images` of each row."""
+    lines = ["| | parameters | MACs an image | images/s | CIFAR-FD | class agreement |",
+             "|---|--:|--:|--:|--:|--:|"]
+    formats = {"parameters": _short, "macs": _short, "images_per_second": "{:,.0f}".format,
+               "cifar_fd": "{:.2f}".format, "class_agreement": "{:.1%}".format}
+    for entry in rows:
+        cells = ["–" if entry.get(key) is None else show(entry[key]) for key, show in formats.items()]
+        lines.append(f"| {' | '.join([str(entry['name']), *cells])} |")
+    counts = [(entry["name"], entry["images"]) for entry in rows if entry.get("images")]
+    if len({count for _, count in counts}) == 1:
+        told = f"{counts[0][1]:,} images a row"
+    else:
+        told = ", ".join(f"{name}: {count:,} images" for name, count in counts) or "image counts not given"
+    against = next((f", against {e['reference']['images']:,} real ones ({e['reference']['split']})"
+                    for e in rows if e.get("reference")), "")
+    return "\n".join([*lines, "", f"CIFAR-FD is measured in the features of this package's own judge and cannot "
+                                  f"be compared with published FID; {told}{against}."])
+
+
+def _short(value):
+    """1234567 -> '1.23 M'."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return str(value)

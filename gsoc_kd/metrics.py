@@ -1,0 +1,259 @@
+"""Distances between sets of images: features first, then statistics, then formulas (docs/Evaluation.md).
+
+The formulas know nothing of networks. Run on the judge's features they give CIFAR-FD and CIFAR-KID, on
+Inception's features FID and KID; numbers from different feature networks cannot be compared.
+"""
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from .files import InputError, sha256
+from .images import to_float
+
+# ---------------------------------------------------------------- statistics
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A Gaussian fitted to features: mean (D,) and covariance (D, D), float64, of `count` images."""
+    mean: np.ndarray
+    cov: np.ndarray
+    count: int
+
+
+def statistics(features, what="images"):
+    """Mean and unbiased covariance of features (N, D), in float64; `what` names the images in errors.
+
+    Raises:
+        InputError: N <= D, for which the covariance is singular and a distance meaningless; or features that
+            are not finite.
+    """
+    features = _rows(features, what)
+    count, width = features.shape
+    if count <= width:
+        raise InputError(f"too few images: {count:,} {what} cannot give a covariance of {width:,} features; "
+                         f"at least {width + 1:,} are needed, use more images")
+    mean = features.mean(axis=0, dtype=np.float64)
+    cov = np.zeros((width, width))
+    for start in range(0, count, 4096):                        # in blocks: no float64 copy of everything
+        centred = features[start:start + 4096] - mean
+        cov += centred.T @ centred
+    return Statistics(mean, cov / (count - 1), count)
+
+
+# ---------------------------------------------------------------- formulas
+
+
+def frechet_distance(a, b):
+    """Fréchet distance between two Gaussians (Statistics), squared as everybody reports it:
+
+        |m_a - m_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2))
+
+    (Dowson & Landau 1982; FID: Heusel et al. 2017, arXiv 1706.08500, eq. 6). S_a S_b has real eigenvalues
+    >= 0, and the trace of its square root is the sum of their square roots: no matrix square root is needed.
+    What rounding leaves below zero is clipped.
+    """
+    if a.mean.shape != b.mean.shape:
+        raise InputError(f"these statistics come from different feature networks: {a.mean.size} and "
+                         f"{b.mean.size} features; make both with the same one")
+    eigenvalues = np.linalg.eigvals(np.asarray(a.cov, np.float64) @ np.asarray(b.cov, np.float64)).real
+    root = np.sqrt(np.clip(eigenvalues, 0, None)).sum()
+    shift = np.asarray(a.mean, np.float64) - np.asarray(b.mean, np.float64)
+    return max(0.0, float(shift @ shift + np.trace(a.cov) + np.trace(b.cov) - 2 * root))
+
+
+def kernel_distance(x, y, subsets=100, size=1000, seed=0):
+    """Kernel distance between features x (N, D) and y (M, D): the unbiased estimate of
+
+        MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y),   k(a, b) = (a.b / D + 1)^3
+
+    (KID: Binkowski et al. 2018, arXiv 1801.01401, section 4), x' and y' being other rows than x and y.
+
+    Returns:
+        (mean, standard deviation) over `subsets` random subsets of `size` rows each, drawn without replacement
+        by `seed`. Being unbiased, it may be slightly negative.
+
+    Raises:
+        InputError: fewer than `size` rows, or different widths.
+    """
+    x, y = _rows(x, "first images"), _rows(y, "second images")
+    if x.shape[1] != y.shape[1]:
+        raise InputError(f"these features come from different networks: {x.shape[1]} and {y.shape[1]} wide")
+    if min(len(x), len(y)) < size or size < 2:
+        raise InputError(f"too few images: {len(x):,} and {len(y):,} for a kernel distance over subsets of "
+                         f"{size:,}; at least {max(size, 2):,} of each are needed")
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(subsets):
+        a = x[rng.choice(len(x), size, replace=False)].astype(np.float64)
+        b = y[rng.choice(len(y), size, replace=False)].astype(np.float64)
+        kaa, kbb, kab = _kernel(a, a), _kernel(b, b), _kernel(a, b)                        # (size, size) each
+        within = kaa.sum() - np.trace(kaa) + kbb.sum() - np.trace(kbb)
+        values.append(within / (size * (size - 1)) - 2 * kab.mean())
+    return float(np.mean(values)), float(np.std(values))
+
+
+def inception_score(probs, splits=10, seed=0):
+    """Inception score of class probabilities (N, C), each row summing to 1:
+
+        exp( E_x KL( p(y|x) || p(y) ) ),   p(y) = E_x p(y|x)
+
+    (Salimans et al. 2016, arXiv 1606.03498, section 4), between 1 and C. The rows are shuffled by `seed`
+    first: pictures in the order of their classes would otherwise be scored a class at a time.
+
+    Returns:
+        (mean, standard deviation) over `splits` equal parts.
+    """
+    probs = np.asarray(probs, np.float64)
+    if probs.ndim != 2 or not np.allclose(probs.sum(axis=1), 1, atol=1e-3) or (probs < 0).any():
+        raise InputError(f"probs must be (N, C) class probabilities whose rows sum to 1, got {probs.shape}")
+    if len(probs) < splits:
+        raise InputError(f"too few images: {len(probs)} for {splits} splits; at least {splits} are needed")
+    scores = []
+    for part in np.array_split(probs[np.random.default_rng(seed).permutation(len(probs))], splits):
+        marginal = part.mean(axis=0, keepdims=True)                                        # (1, C)
+        ratio = np.divide(part, marginal, out=np.ones_like(part), where=part > 0)          # 0 log 0 = 0
+        scores.append(np.exp((part * np.log(ratio)).sum(axis=1).mean()))
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def class_agreement(predicted, asked, num_classes):
+    """Share of pictures to which a classifier gives the label that was asked for.
+
+    predicted, asked: (N,) integers. Returns the share overall in [0, 1], and a list of one share a class (None
+    for a class that was never asked for).
+    """
+    predicted, asked = np.asarray(predicted), np.asarray(asked)
+    if predicted.shape != asked.shape or asked.ndim != 1 or not len(asked):
+        raise InputError(f"predicted and asked must be equally long lists of labels, got shapes "
+                         f"{predicted.shape} and {asked.shape}")
+    right = predicted == asked
+    classes = [right[asked == c] for c in range(num_classes)]
+    return float(right.mean()), [float(hits.mean()) if len(hits) else None for hits in classes]
+
+
+def _kernel(a, b):
+    k = a @ b.T / a.shape[1] + 1
+    return k * k * k
+
+
+def _rows(features, what):
+    features = np.asarray(features)
+    if features.ndim != 2:
+        raise InputError(f"features of {what} must be (N, D), got shape {features.shape}")
+    if not np.isfinite(features).all():
+        raise InputError(f"features of {what} are not finite; check the network and the pictures")
+    return features
+
+
+# ---------------------------------------------------------------- features
+
+
+@torch.no_grad()
+def features(images, network, batch=500, progress=None):
+    """Runs a classifier over pictures, once.
+
+    Args:
+        images: (N, H, W, 3) uint8 array, or an iterable of such arrays, for what does not fit into memory.
+        network: a network with `features_and_logits(x)`, or with `features(x)` besides its forward; used in
+            evaluation mode, without TF32, on the device it is on.
+        batch: pictures a step.
+        progress: text of a progress bar; none by default.
+
+    Returns:
+        (features (N, D) float32, logits (N, C) float32).
+    """
+    both = getattr(network, "features_and_logits", None) or (lambda x: (network.features(x), network(x)))
+    device = next(network.parameters()).device
+    chunks = [images] if isinstance(images, np.ndarray) else images
+    total = len(images) if isinstance(images, np.ndarray) else None
+    found, training = [], network.training
+    network.eval()
+    try:
+        with tqdm(total=total, desc=progress, unit="img", disable=progress is None, leave=False) as bar, \
+                torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            for chunk in chunks:
+                if chunk.dtype != np.uint8 or chunk.ndim != 4 or chunk.shape[3] != 3:
+                    raise InputError(f"images must be (N, H, W, 3) uint8, got {chunk.shape} {chunk.dtype}")
+                for start in range(0, len(chunk), batch):
+                    part = both(to_float(chunk[start:start + batch], device))              # (n, D), (n, C)
+                    found.append([p.float().cpu().numpy() for p in part])
+                    bar.update(len(found[-1][0]))
+    finally:
+        network.train(training)
+    if not found:
+        raise InputError("there are no images to take features of")
+    return tuple(np.concatenate(parts) for parts in zip(*found))
+
+
+class InceptionFeatures(nn.Module):
+    """The network of published FID and IS: pytorch-fid's port of the 2015 Inception, 2,048 pooled features.
+
+    forward and features_and_logits take (N, 3, H, W) in [-1, 1], enlarged bilinearly to 299 x 299. The logits
+    (N, 1008) leave out the bias, as the original Inception score does.
+
+    Args:
+        weights: path of pt_inception-2015-12-05-6726825d.pth; None or "download": from torch.hub's cache, or
+            downloaded into it (91 MB).
+
+    Raises:
+        InputError: no weights there, or not this network's.
+    """
+    name = "InceptionV3 of 2015-12-05 (pytorch-fid)"
+    feature_width = 2048
+
+    def __init__(self, weights=None):
+        super().__init__()
+        try:
+            from pytorch_fid import inception
+        except ImportError:
+            raise InputError("Inception scores need pytorch-fid: pip install pytorch-fid") from None
+        path = _inception_file(weights, inception.FID_WEIGHTS_URL)
+        self.digest = sha256(path)
+        load = inception.load_state_dict_from_url
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            inception.load_state_dict_from_url = lambda *args, **kwargs: state     # else it would download
+            self.body = inception.InceptionV3(resize_input=True, normalize_input=False)
+            self.register_buffer("head", state["fc.weight"].float().clone())            # (1008, 2048)
+        except Exception as error:      # unpickling and load_state_dict raise many kinds
+            raise InputError(f"{path} does not hold pytorch-fid's Inception weights "
+                             f"({str(error).splitlines()[0] if str(error) else error!r}); {_WHERE}") from None
+        finally:
+            inception.load_state_dict_from_url = load
+        self.eval()
+
+    def features_and_logits(self, x):
+        pooled = self.body(x)[0].flatten(1)                                             # (N, 2048)
+        return pooled, pooled @ self.head.T                                             # (N, 1008)
+
+    def features(self, x):
+        return self.features_and_logits(x)[0]
+
+    def forward(self, x):
+        return self.features_and_logits(x)[1]
+
+
+_WHERE = ("download pt_inception-2015-12-05-6726825d.pth from the fid_weights release of "
+          "github.com/mseitzer/pytorch-fid and give its path as inception=..., or connect to the internet and "
+          "give inception='download'")
+
+
+def _inception_file(weights, url):
+    if weights not in (None, "download"):
+        if not Path(weights).is_file():
+            raise InputError(f"Inception weights {weights} do not exist; {_WHERE}")
+        return Path(weights)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix="6726825d")
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"Inception weights are not in {path.parent} and could not be downloaded ({error})"
+                             f"; {_WHERE}") from None
+    return path
