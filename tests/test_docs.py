@@ -1,0 +1,182 @@
+"""docs/ is the wiki: every link, anchor, page and name in it must be true."""
+import ast
+import importlib
+import json
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = ["Home", "Timeline", "Conditional-Image-Generation", "Knowledge-Distillation-Framework", "Problem-Statement",
+         "Black-Box-Distillation", "Objectives", "CIFAR10", "Teacher-Network", "Student-Network", "Getting-Started",
+         "Training", "Evaluation", "Deployment", "Results", "Troubleshooting", "Glossary"]
+OVERVIEW = {"Home", "Timeline", "Troubleshooting", "Glossary"}      # they need not point at a module or notebook
+PAGE_OF_NOTEBOOK = {"00_sample_the_student": "Getting-Started", "01_dataset": "CIFAR10", "02_teacher": "Teacher-Network",
+                    "03_black_box_dataset": "Black-Box-Distillation", "04_distillation": "Training",
+                    "05_evaluation": "Evaluation"}
+FILES = [ROOT / "README.md", DOCS / "_Sidebar.md", *(DOCS / f"{page}.md" for page in PAGES)]
+NOTEBOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in PAGE_OF_NOTEBOOK]
+
+FENCE = re.compile(r"^(```+|~~~+)(\w*)[^\n]*\n(.*?)^\1[ \t]*$", re.M | re.S)
+CODE = re.compile(r"(`+)(.+?)\1", re.S)
+NESTED = r"\[(?:[^\[\]]|\[[^\[\]]*\](?:\([^()\s]*\))?)*\]"           # a link's text may hold a badge, itself a link
+LINK = re.compile(NESTED + r"\(\s*<?([^()\s<>]*(?:\([^()\s]*\))?[^()\s<>]*)>?(?:\s+\"[^\"]*\")?\s*\)")
+HTML_LINK = re.compile(r"<(?:a|img|source)\b[^>]*?\b(?:href|src|srcset)=\"([^\"]+)\"")
+MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.S)
+
+
+def read(path):
+    """A page's Markdown; of a notebook, that of its Markdown cells."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+def prose(text):
+    """The text without its code: nothing in there is a link, a heading or a formula."""
+    return CODE.sub("", FENCE.sub("", text))
+
+
+def links(text):
+    text = prose(text)
+    return LINK.findall(text) + HTML_LINK.findall(text)
+
+
+def anchors(text):
+    """What GitHub lets a link jump to: the slugs of the headings, and explicit ids."""
+    text, seen, found = FENCE.sub("", text), {}, set()
+    for heading in re.findall(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*$", text, re.M):
+        heading = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading)                   # a link shows its text
+        heading = re.sub(r"<[^>]+>", "", heading)
+        heading = re.sub(r"(?<!\w)[*_]+(\S.*?\S|\S)[*_]+(?!\w)", r"\1", heading)           # emphasis marks do not count
+        slug = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+        count = seen.get(slug, 0)
+        seen[slug] = count + 1
+        found.add(f"{slug}-{count}" if count else slug)
+    return found | set(re.findall(r"<a\b[^>]*?\b(?:id|name)=\"([^\"]+)\"", text))
+
+
+def broken(path):
+    """One line for each link of a page that leads nowhere."""
+    faults = []
+    for link in links(read(path)):
+        if re.match(r"[a-z][a-z0-9+.-]*:", link, re.I):
+            if not re.fullmatch(r"(https://[\w-]+(\.[\w-]+)+(:\d+)?(/\S*)?|mailto:\S+@\S+)", link):
+                faults.append(f"{link}: not a well-formed https address")
+            continue
+        file, _, anchor = link.partition("#")
+        target = (path.parent / unquote(file)).resolve() if file else path
+        if not target.is_relative_to(ROOT):
+            faults.append(f"{link}: leaves the repository")
+        elif not target.exists():
+            faults.append(f"{link}: there is no such file")
+        elif anchor and target.suffix != ".md":
+            faults.append(f"{link}: only Markdown pages have anchors")
+        elif anchor and anchor not in anchors(read(target)):
+            faults.append(f"{link}: no such heading; there are {sorted(anchors(read(target)))}")
+    return faults
+
+
+def test_slugs_are_githubs():
+    text = "# Class & `make_pairs`: *why*?\n## Twice\n## Twice\n```sh\n# no heading\n```\n<a id=\"1\">[1]</a>\n"
+    assert anchors(text) == {"class--make_pairs-why", "twice", "twice-1", "1"}
+    text = "[a](x.md#b) `[no](no.md)` ![p](p.png) [![badge](https://b.org/i.svg)](https://b.org) <img src=\"q.png\">"
+    assert set(links(text)) == {"x.md#b", "p.png", "https://b.org", "q.png"}
+
+
+@pytest.mark.parametrize("path", FILES + NOTEBOOKS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    assert links(read(path)), f"{path.name} links nothing"
+    assert not broken(path)
+
+
+def test_the_sidebar_lists_every_page_in_order():
+    listed = [link.removesuffix(".md") for link in links(read(DOCS / "_Sidebar.md"))]
+    assert listed == PAGES
+    assert {path.stem for path in DOCS.glob("*.md")} == {"_Sidebar", *PAGES}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_finished_and_has_its_links(page):
+    text = read(DOCS / f"{page}.md")
+    assert "@@" not in text, "a marker was left"
+    assert not re.search(r"\b(TODO|FIXME|XXX|TBD)\b", text)
+    assert text.startswith("# ") and 20 <= len(text.splitlines()) <= 150
+    found = links(text)
+    neighbours = {link.partition("#")[0] for link in found if re.fullmatch(r"[\w-]+\.md(#.*)?", link)}
+    assert len(neighbours) >= 2, "a page names its neighbours"
+    if page not in OVERVIEW:
+        assert any(link.startswith(("../gsoc_kd/", "../notebooks/")) for link in found)
+
+
+@pytest.mark.parametrize("notebook, page", PAGE_OF_NOTEBOOK.items())
+def test_page_and_notebook_link_each_other(notebook, page):
+    text = read(DOCS / f"{page}.md")
+    assert f"../notebooks/{notebook}.ipynb" in links(text)
+    assert "answers" in anchors(text)
+    assert any(f"docs/{page}" in link for link in links(read(ROOT / "notebooks" / f"{notebook}.ipynb")))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_formulas_survive_markdown(page):
+    """GitHub unescapes backslash + punctuation and reads raw < as HTML before it looks for a formula."""
+    text = prose(read(DOCS / f"{page}.md"))
+    assert "$" not in MATH.sub("", text), "an odd $"
+    for display, inline in MATH.findall(text):
+        formula = display or inline
+        assert not re.search(r"\\[^A-Za-z\s]|<", formula), formula
+        assert formula.count("{") == formula.count("}"), formula
+        assert display or formula == formula.strip(), f"GitHub wants no space inside the dollars: {formula}"
+
+
+def mentions():
+    """(page, dotted name) for each `module.name`, `kd.name` or `gsoc_kd.x` in backticks or Python blocks."""
+    modules = {path.stem for path in (ROOT / "gsoc_kd").glob("*.py")} - {"__init__"}
+    found = set()
+    for path in FILES:
+        text = read(path)
+        blocks = [body for _, language, body in FENCE.findall(text) if language in ("python", "py")]
+        spans = [span for _, span in CODE.findall(FENCE.sub("", text))]
+        names = [re.match(r"[A-Za-z_][\w.]*(?=\(|$)", span.strip()) for span in spans]
+        names = [match.group() for match in names if match]
+        names += re.findall(r"(?<![\w.])kd\.\w+(?:\.\w+)?", "\n".join(blocks))
+        for name in names:
+            first, *rest = name.rstrip(".").split(".")
+            first = rest.pop(0) if first == "gsoc_kd" and rest and rest[0] in modules else first
+            if rest == ["py"]:
+                found.add((path.name, f"{first}.py"))
+            elif rest and first in modules | {"kd", "gsoc_kd"}:
+                found.add((path.name, ".".join(["gsoc_kd", *([] if first in ("kd", "gsoc_kd") else [first]), *rest])))
+    return sorted(found)
+
+
+def test_names_in_backticks_exist():
+    missing = []
+    for page, name in mentions():
+        if name.endswith(".py"):
+            if not any(ROOT.joinpath(folder, name).exists() for folder in ("gsoc_kd", "tests")):
+                missing.append(f"{page}: {name}")
+            continue
+        thing, parts = importlib.import_module("gsoc_kd"), name.split(".")[1:]
+        for position, part in enumerate(parts):
+            try:
+                thing = importlib.import_module(f"gsoc_kd.{part}") if (
+                    position == 0 and len(parts) > 1 and (ROOT / "gsoc_kd" / f"{part}.py").exists()
+                ) else getattr(thing, part)
+            except AttributeError:
+                if part not in getattr(thing, "__dataclass_fields__", {}):     # a field without a default
+                    missing.append(f"{page}: {name}")
+                break
+    assert not missing
+
+
+def test_python_blocks_are_python():
+    for path in FILES:
+        for _, language, body in FENCE.findall(read(path)):
+            if language in ("python", "py"):
+                ast.parse(body, filename=path.name)
