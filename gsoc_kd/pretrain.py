@@ -1,4 +1,5 @@
 """Trains a teacher from real images, for whoever has no official file (docs/Teacher-Network.md)."""
+import copy
 import time
 from dataclasses import asdict, dataclass
 
@@ -104,6 +105,7 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
         for name, part in parts.items():
             part.load_state_dict(state[name])
     stats = runs.read_stats(folder, first) if accelerator.is_main_process else []
+    plain_generator, plain_disc = generator, disc  # without the wrappers that share gradients between processes
     generator, disc, optimizer, disc_optimizer = accelerator.prepare(generator, disc, optimizer, disc_optimizer)
 
     # ---- the loop
@@ -112,7 +114,9 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
     seconds = stats[-1]["seconds"] if stats else 0.0
     bar = tqdm(total=steps * c.batch, initial=first * c.batch, desc="pretrain", unit="img",
                disable=not accelerator.is_main_process)
+    since = 0  # steps since the last tick
     for step in range(first, steps):
+        since += 1
         rng = runs.rng(c.seed, step, device, stream=rank)
         rows = batches(step)[rank::world]
         x, y = to_float(images[rows]), labels[rows]                                      # (B, 3, R, R), (B,)
@@ -124,7 +128,7 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
         x_generated = x_generated.float()
 
         # discriminator step
-        disc.requires_grad_(True)
+        plain_disc.requires_grad_(True)
         both = augment(torch.cat([x, x_generated.detach()]), rng, c.shift, c.brightness)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             logits, _ = disc(both, y.repeat(2))
@@ -134,54 +138,50 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
         disc_optimizer.step()
 
         # generator step
-        disc.requires_grad_(False)
+        plain_disc.requires_grad_(False)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            logits, _ = disc(augment(x_generated, rng, c.shift, c.brightness), y)
+            logits, _ = plain_disc(augment(x_generated, rng, c.shift, c.brightness), y)
         loss = hinge_generator(logits.float())
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(loss)
         optimizer.step()
 
         # average
-        average.update_parameters(accelerator.unwrap_model(generator))
+        average.update_parameters(plain_generator)
         means.add(generator=loss, disc=disc_loss)
         bar.update(c.batch)
 
-        # tick
+        # tick: read the losses, save, draw
         if (step + 1) % tick == 0 or step + 1 == steps:
-            losses = means.take(accelerator)
-            runs.check_finite(losses, step + 1, folder)
+            row = {"step": step + 1, "kimg": (step + 1) * c.batch / 1000, **means.take(accelerator)}
+            runs.check_finite(row, step + 1, folder)
             if accelerator.is_main_process:
-                now = time.time()
-                seconds, clock, spent = seconds + now - clock, now, now - clock
-                row = {"step": step + 1, "kimg": (step + 1) * c.batch / 1000, **losses, "seconds": round(seconds, 1),
-                       "images_per_second": round(min(tick, step + 1 - first) * c.batch / spent, 1)}
-                student = averaged(average, c, device)
-                runs.save_checkpoint(folder, {"step": step + 1, **{
-                    n: accelerator.unwrap_model(p).state_dict() if isinstance(p, torch.nn.Module) else p.state_dict()
-                    for n, p in dict(parts, generator=generator, disc=disc).items()}})
-                runs.append_stats(folder, row)
-                stats.append(row)
-                frame(student, real.classes, folder / "film" / f"{step + 1:07d}.png")
+                spent, clock = time.time() - clock, time.time()
+                seconds += spent
+                row |= {"seconds": round(seconds, 1), "images_per_second": round(since * c.batch / spent, 1)}
+                student = averaged(average, c.seed, device)
                 save_network(student, folder / "student", provenance(
                     command=f"gsoc-kd pretrain --out {out}", data=f"{real.source}, {len(real)} images",
                     seconds=seconds, config=asdict(c), classes=list(real.classes), kimg=row["kimg"]))
-                bar.set_postfix(disc=f"{losses['disc']:.2f}")
+                frame(student, real.classes, folder / "film" / f"{step + 1:07d}.png")
+                runs.save_checkpoint(folder, {"step": step + 1, **{n: p.state_dict() for n, p in parts.items()}})
+                runs.append_stats(folder, row)
+                stats.append(row)
+                bar.set_postfix(generator=f"{row['generator']:.2f}", disc=f"{row['disc']:.2f}")
+            since = 0
     bar.close()
 
     # ---- the result
     accelerator.wait_for_everyone()
-    student = averaged(average, c, device)
-    if accelerator.is_main_process and (frames := sorted((folder / "film").glob("*.png"))):
-        film(frames, folder / "film.gif")
-    return runs.Run(student, folder, stats)
+    if accelerator.is_main_process:
+        film(sorted((folder / "film").glob("*.png")), folder / "film.gif")
+    return runs.Run(averaged(average, c.seed, device), folder, stats)
 
 
-def averaged(average, config, device, batches=16, batch=128):
+def averaged(average, seed, device, batches=16, batch=128):
     """A copy of the EMA generator on the CPU in eval mode, its batch-norm statistics measured on fresh latents."""
-    import copy
     student = copy.deepcopy(average.module).to(device)
-    rng = runs.rng(config.seed, 0, device, stream=99)
+    rng = runs.rng(seed, 0, device, stream=99)
     reestimate_batchnorm(student, (
         (torch.randn(batch, student.z_dim, generator=rng, device=device),
          torch.arange(batch, device=device) % student.num_classes) for _ in range(batches)))
