@@ -1,0 +1,248 @@
+"""`gsoc-kd VERB`: the package's verbs as commands.
+
+Flags, defaults and help are read from the functions themselves (signature, docstring, fields of the config), so that
+a command and its function cannot drift apart. What is an object in Python (a teacher, pairs, real images) is a word
+here, a name or a path, and goes through the same loader that a notebook calls.
+"""
+import contextlib
+import difflib
+import functools
+import importlib
+import inspect
+import io
+import json
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Optional, get_type_hints
+
+from .files import InputError, write_json
+
+VERBS = {  # verb: (module, function, what --help says); a module is imported when its verb is used
+    "demo": ("demo", "demo", "the whole way on embedded networks: pairs, distillation, scores, pictures"),
+    "pairs": ("pairs", "make_pairs", "ask a teacher for pictures; keep noise, label and picture"),
+    "distill": ("distill", "distill", "train a small student to draw the pictures of those pairs"),
+    "evaluate": ("evaluate", "evaluate", "score a generator against real images"),
+    "pretrain": ("pretrain", "pretrain", "train a teacher from real images, if you have none"),
+    "train-judge": ("classifier", "train_judge", "train the classifier that scores pictures offline"),
+    "reference": ("reference", "compute_reference", "measure the real images that scores compare with"),
+}
+CONFIGS = {"distill": "DistillConfig", "pretrain": "PretrainConfig"}  # verb: class of its parameter `config`
+
+
+@dataclass(frozen=True)
+class Word:
+    """A parameter that holds an object in Python and is a word on the command line."""
+    shown: str                                  # what stands for the word in --help
+    loader: str                                 # "module.function" that turns the word into the object
+    also: tuple = ()                            # the loader's own parameters that become flags too
+    fixed: dict = field(default_factory=dict)   # arguments of the loader that are given here
+    default: object = inspect.Parameter.empty   # where the function has none
+    help: Optional[str] = None                  # where the function's docstring speaks of the object
+
+
+IMAGES = "cifar10|ZIP|FOLDER"
+WORDS = {
+    "teacher": Word("embedded|FOLDER", "teachers.load_teacher", also=("psi", "device"),
+                    help="embedded, or the folder of a network or of a run."),
+    "generator": Word("student|teacher|FOLDER", "cli.load_generator",
+                      help="student or teacher: the embedded one; or the folder of a network or of a run."),
+    "pairs": Word("FOLDER", "pairs.load_pairs", help="folder of pairs, as `gsoc-kd pairs` makes it."),
+    "real": Word(IMAGES, "images.load_images", also=("size",),
+                 help="real images: cifar10, a dataset zip, or a folder with a folder a class."),
+    "train": Word(IMAGES, "images.load_images", default="cifar10", help="real images to compare with."),
+    "test": Word(IMAGES, "images.load_images", fixed={"split": "test"}, default="cifar10",
+                 help="other real images: their scores are the floor."),
+    "judge": Word("FOLDER", "cli.load_judge_from", default="embedded", help="the judge's folder."),
+}
+HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"}}  # of no use as a flag
+SHOWN = {"out": "PATH", "folder": "FOLDER", "root": "FOLDER", "device": "cpu|cuda|...", "inception": "FILE|download"}
+
+
+def main(argv=None):
+    """Runs one command and returns its exit code: 0, 2 for bad input (one line on stderr), 130 for Ctrl-C."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(argv)
+    except (InputError, OSError) as error:
+        print(f"gsoc-kd: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\ngsoc-kd: stopped; what is done is kept, the same command continues: gsoc-kd {' '.join(argv)}",
+              file=sys.stderr)
+        return 130
+
+
+def _main(argv):
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: gsoc-kd VERB [flags]        gsoc-kd VERB --help explains the flags of a verb\n\n"
+              "A small image generator learns to draw a big one's pictures.\n")
+        print("\n".join(f"  {verb:<12} {told}" for verb, (_, _, told) in VERBS.items()))
+        print("\n  --version    version of gsoc_kd")
+        return 0
+    if argv[0] == "--version":
+        from . import __version__
+        print(f"gsoc-kd {__version__}")
+        return 0
+    verb, *words = argv
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        raise InputError(f"there is no verb {verb!r}{f', did you mean {near[0]!r}?' if near else ''}; the verbs are "
+                         f"{', '.join(VERBS)}")
+    module, function, _ = VERBS[verb]
+    function = getattr(importlib.import_module(f"gsoc_kd.{module}"), function)
+    given = _parse(verb, function, words)
+    if given is None:  # --help
+        return 0
+    out = given.pop("scores_out", None)
+    _report(verb, function(**_load(function, given)), given, out)
+    return 0
+
+
+# ---------------------------------------------------------------- from a signature to flags and back
+
+def _parse(verb, function, words):
+    """{flag: value} of the words after the verb; None after --help."""
+    import tyro
+    parameters = {p.name: p for p in _parameters(verb, function, words)}
+
+    def command(**values):
+        return values
+
+    command.__signature__ = inspect.Signature(list(parameters.values()))
+    command.__annotations__ = {name: p.annotation for name, p in parameters.items()}
+    command.__doc__ = re.split(r"\n\s*(?:Args|Returns|Raises):", inspect.getdoc(function) or "")[0]
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(command, prog=f"gsoc-kd {verb}", args=words)
+    except SystemExit as end:
+        if end.code:
+            raise InputError(f"{_one_line(complaint.getvalue())} (gsoc-kd {verb} --help)") from None
+
+
+def _parameters(verb, function, words):
+    """The parameters of the command: those of `function`, made into flags, and what their loaders can be told."""
+    signature, hints, told = inspect.signature(function), get_type_hints(function), _told(function)
+    for name, parameter in signature.parameters.items():
+        if name in HIDDEN.get(verb, ()):
+            continue
+        word = WORDS.get(name)
+        if name == "config":
+            yield from _config(verb, words)
+        elif word is None:
+            yield _flag(name, hints.get(name), parameter.default, told.get(name))
+        else:
+            default = parameter.default if word.default is parameter.empty else word.default
+            yield _flag(name, None, default, word.help or told.get(name), word.shown)
+            loader = _loader(word)
+            for extra in word.also:
+                if extra not in signature.parameters:
+                    yield _flag(extra, None, inspect.signature(loader).parameters[extra].default, _told(loader)[extra])
+    if verb == "evaluate":
+        yield _flag("scores_out", None, None, "file to write the scores to, as JSON.", "FILE", flag="out")
+
+
+def _flag(name, kind, default, told, shown=None, flag=None):
+    import tyro
+    if kind is None:
+        kind = str if default in (None, inspect.Parameter.empty) else type(default)
+    kind = Optional[int] if name == "size" else Optional[kind] if default is None else kind
+    options = {key: value for key, value in (("metavar", shown or SHOWN.get(name)), ("help", told), ("name", flag)) if value}
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default,
+                             annotation=Annotated[kind, tyro.conf.arg(**options)])
+
+
+def _config(verb, words):
+    """--preset, and a flag for every field of the config with the preset's value as default."""
+    import tyro
+    module = importlib.import_module(f"gsoc_kd.{VERBS[verb][0]}")
+    kind, preset = getattr(module, CONFIGS[verb]), "laptop"
+    for word, following in zip(words, [*words[1:], ""]):
+        preset = following if word == "--preset" else word.removeprefix("--preset=") if "--preset=" in word else preset
+    config = kind.preset(preset)
+    yield _flag("preset", str, preset, "named settings to start from; the config options below change single ones, and "
+                "show this preset's values as their defaults.", "|".join(module.PRESETS))
+    yield inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=config,
+                            annotation=Annotated[kind, tyro.conf.OmitArgPrefixes])
+
+
+def _load(function, given):
+    """The arguments of `function`: words become objects, and a device that is not there is refused."""
+    names, loaded = inspect.signature(function).parameters, {}
+    if given.get("device") is not None:
+        _check_device(given["device"])
+    for name, value in given.items():
+        if name in WORDS and value is not None:
+            word = WORDS[name]
+            value = _loader(word)(value, **word.fixed, **{extra: given[extra] for extra in word.also if extra in given})
+        if name in names:
+            loaded[name] = value
+    return loaded
+
+
+def _loader(word):
+    module, name = word.loader.split(".")
+    return getattr(importlib.import_module(f"gsoc_kd.{module}"), name)
+
+
+def load_generator(source):
+    """The generator to score: "student" or "teacher" (the embedded ones), a network's folder, a run's folder."""
+    from .teachers import EMBEDDED, load_teacher
+    return load_teacher(EMBEDDED / source if source in ("student", "teacher") else source)
+
+
+def load_judge_from(folder):
+    """The judge in `folder`, or the embedded one."""
+    from .classifier import Judge, load_judge
+    from .weights import load_network
+    return load_judge() if folder == "embedded" else load_network(folder, (Judge,))
+
+
+def _check_device(name):
+    import torch
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+
+
+@functools.cache
+def _told(function):
+    """{parameter: its help} from the docstring's Args."""
+    from docstring_parser import parse
+    return {name.strip(): " ".join(entry.description.split())
+            for entry in parse(inspect.getdoc(function) or "").params for name in entry.arg_name.split(",")}
+
+
+def _one_line(box):
+    """tyro's framed complaint as one sentence."""
+    text = " ".join(line.strip(" │|") for line in re.split(r"Argument helptext|For full helptext", box)[0].splitlines()
+                    if not re.fullmatch(r"[\s│|╭╮╰╯─+-]*|[╭+].*[╮+]", line))
+    return " ".join(text.split())
+
+
+# ---------------------------------------------------------------- what a command says at its end
+
+def _report(verb, result, given, out):
+    if verb == "pairs":
+        counts = sorted(set(result.manifest["counts"]))
+        print(f"{result.path}: {len(result):,} pairs, {'-'.join(map(str, counts))} a class, drawn by "
+              f"{result.manifest['teacher']}")
+    elif verb in CONFIGS:
+        print(f"{result.folder}: done; score it with: gsoc-kd evaluate --generator {result.folder}")
+    elif verb == "reference":
+        print(f"{given['folder']}: {result.overall.count:,} real images; floor "
+              f"{json.dumps({key: result.floor[key] for key in ('cifar_fd', 'class_agreement')})}")
+    elif verb == "evaluate":
+        from .evaluate import floor_row, row, table
+        generator = load_generator(given["generator"])
+        rows = [floor_row(result["floor"])] if result["floor"] else []
+        print(table([*rows, row(Path(given["generator"]).name, generator, result)]))
+        if "fid" in result:
+            print(f"FID {result['fid']:.2f}, inception score {result['inception_score']['mean']:.2f} "
+                  f"({result['images']:,} images, {result['reference']['split']})")
+        if out:
+            write_json(out, result)
+            print(f"scores written to {out}")
