@@ -1,0 +1,244 @@
+"""Pictures of pictures: grids, teacher above student, the training film, curves.
+
+Everything takes and gives plain things: uint8 arrays (N,H,W,3) in, `PIL.Image` out (a notebook shows one by
+itself). Pixels are enlarged by repeating them, never smoothed: at 32x32 smoothing hides what was learned.
+"""
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from .files import InputError, replacing_file
+
+WHITE = (255, 255, 255)
+FONT_PIXELS = 13
+
+
+def _images(images, name="images"):
+    """`images` as a numpy array, checked: uint8 (N,H,W,3), at least one."""
+    array = np.asarray(images.cpu() if isinstance(images, torch.Tensor) else images)
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape:
+        raise InputError(f"{name} must be uint8 of shape (N, H, W, 3), not {array.dtype} {array.shape}; "
+                         "a network's output becomes that through gsoc_kd.images.to_uint8")
+    return array
+
+
+def _at_least(value, least, name):
+    if not isinstance(value, (int, np.integer)) or value < least:
+        raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def grid(images, columns, scale=2, pad=1):
+    """Images side by side, row after row, on white.
+
+    Args:
+        images: uint8 (N,H,W,3). Image i stands in row i // columns, column i % columns; its top left
+            pixel is at (pad + column * (W*scale + pad), pad + row * (H*scale + pad)).
+        columns: images in a row.
+        scale: every pixel becomes scale x scale pixels.
+        pad: white pixels around and between the images.
+
+    Raises:
+        InputError: wrong dtype or shape, or a size that is not a whole number.
+    """
+    images = _images(images)
+    _at_least(columns, 1, "columns"), _at_least(scale, 1, "scale"), _at_least(pad, 0, "pad")
+    count, height, width, _ = images.shape
+    height, width = height * scale + pad, width * scale + pad
+    rows = -(-count // columns)
+    canvas = np.full((pad + rows * height, pad + columns * width, 3), 255, np.uint8)
+    for index, image in enumerate(images):
+        top, left = pad + index // columns * height, pad + index % columns * width
+        enlarged = image.repeat(scale, axis=0).repeat(scale, axis=1)  # (H*scale, W*scale, 3)
+        canvas[top:top + height - pad, left:left + width - pad] = enlarged
+    return Image.fromarray(canvas)
+
+
+def _named_rows(picture, names):
+    """`picture` with a white column at its left in which name i stands beside row i."""
+    font = ImageFont.load_default(FONT_PIXELS)
+    margin = max(int(np.ceil(font.getlength(name))) for name in names) + 8
+    wide = Image.new("RGB", (picture.width + margin, picture.height), WHITE)
+    wide.paste(picture, (margin, 0))
+    pen = ImageDraw.Draw(wide)
+    for row, name in enumerate(names):
+        middle = (row + 0.5) * picture.height / len(names)
+        pen.text((margin - 4, middle), name, fill=(0, 0, 0), font=font, anchor="rm")
+    return wide
+
+
+def class_grid(draw, z_dim, classes, columns=10, seed=0, scale=2):
+    """One row a class, one latent a column: what changes along a row is the noise, down a column the class.
+
+    Args:
+        draw: callable (z (N,z_dim) float32 tensor, y (N,) int64 tensor) -> uint8 (N,H,W,3), such as a Teacher
+            or `black_box(student)`.
+        z_dim: width of the latents.
+        classes: class names, written at the left; or only how many classes there are.
+        columns: images a class.
+        seed: of the latents, N(0,1).
+        scale: enlargement.
+    """
+    names = None if isinstance(classes, (int, np.integer)) else [str(name) for name in classes]
+    rows = int(classes) if names is None else len(names)
+    _at_least(rows, 1, "classes"), _at_least(columns, 1, "columns"), _at_least(z_dim, 1, "z_dim")
+    z = torch.randn(columns, z_dim, generator=torch.Generator().manual_seed(seed))
+    y = torch.arange(rows).repeat_interleave(columns)  # (rows*columns,) 0 0 0 ... 1 1 1 ...
+    images = _images(draw(z.repeat(rows, 1), y), "what draw(z, y) gave")
+    if len(images) != len(y):
+        raise InputError(f"draw(z, y) gave {len(images)} images for {len(y)} labels")
+    picture = grid(images, columns, scale)
+    return picture if names is None else _named_rows(picture, names)
+
+
+def side_by_side(a, b, columns, scale=2, names=("teacher", "student")):
+    """Teacher row above student row, on the same noise; then the next such pair of rows.
+
+    Args:
+        a, b: uint8 (N,H,W,3), image i of both made from the same latent and label.
+        columns: images in a row.
+        scale: enlargement.
+        names: written at the left of a's rows and b's rows; None leaves them out.
+
+    Raises:
+        InputError: wrong dtype or shape, or a and b differ in shape.
+    """
+    a, b = _images(a, "a"), _images(b, "b")
+    if a.shape != b.shape:
+        raise InputError(f"a and b must have the same shape, not {a.shape} and {b.shape}")
+    _at_least(columns, 1, "columns")
+    rows = -(-len(a) // columns)
+    blank = np.full((rows * columns - len(a), *a.shape[1:]), 255, np.uint8)
+    pairs = [np.concatenate([x, blank]).reshape(rows, 1, columns, *a.shape[1:]) for x in (a, b)]
+    images = np.concatenate(pairs, axis=1).reshape(-1, *a.shape[1:])  # a's row 0, b's row 0, a's row 1, ...
+    picture = grid(images, columns, scale)
+    return picture if names is None else _named_rows(picture, [str(name) for name in names] * rows)
+
+
+def film(frames, path, seconds_per_frame=0.15, hold=2.0, colours=256):
+    """Writes an endless GIF. All frames share one palette: no flicker, a smaller file.
+
+    Args:
+        frames: PIL images or paths of image files, all of one size. One equal to the one before lengthens it.
+        path: the GIF to write; written beside and renamed.
+        seconds_per_frame: of every frame but the last.
+        hold: seconds the last frame stays.
+        colours: size of the palette, 2 to 256.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: no frames, frames of different sizes, or a file that is not an image, named.
+    """
+    pictures = [_frame(frame) for frame in frames]
+    if not pictures:
+        raise InputError("a film needs at least one frame; there are none yet")
+    for index, picture in enumerate(pictures):
+        if picture.size != pictures[0].size:
+            raise InputError(f"frame {index} is {picture.size} pixels, frame 0 {pictures[0].size}: make them agree")
+    if not 2 <= colours <= 256:
+        raise InputError(f"colours must be 2 to 256, not {colours}")
+    palette = _palette(pictures, colours)
+    indexed = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    durations = [round(seconds_per_frame * 1000)] * (len(indexed) - 1) + [round(hold * 1000)]
+    with replacing_file(path) as temporary:
+        indexed[0].save(temporary, format="GIF", save_all=True, append_images=indexed[1:], duration=durations,
+                        loop=0, optimize=True)
+    return Path(path)
+
+
+def _palette(pictures, colours):
+    """A palette for all pictures (RGB), made from 10,000 of their pixels: k-means from colours far apart."""
+    pixels = np.concatenate([np.asarray(picture).reshape(-1, 3) for picture in pictures])
+    sample = np.random.default_rng(0).choice(pixels, 10_000)
+    return Image.fromarray(sample[None]).quantize(colours, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
+
+
+def _frame(frame):
+    if isinstance(frame, Image.Image):
+        return frame.convert("RGB")
+    try:
+        with Image.open(frame) as picture:
+            return picture.convert("RGB")
+    except (OSError, AttributeError, TypeError) as error:
+        raise InputError(f"frame {frame} cannot be read as an image ({error})") from None
+
+
+def curves(stats, keys, x="pairs"):
+    """Draws numbers of a run against its progress.
+
+    Args:
+        stats: list of dicts, one a tick, as a run's `stats` or its stats.jsonl. A tick without a key is left
+            out of that key's curve (scores are not measured at every tick).
+        keys: names to draw, or one name.
+        x: the name of the horizontal axis, "pairs" or "images" seen in training.
+
+    Returns:
+        matplotlib Figure. Its vertical axis is logarithmic when all values are positive and span a factor 30.
+
+    Raises:
+        InputError: nothing in `stats`, or a name that no tick has.
+    """
+    import matplotlib.pyplot as plt
+    keys = [keys] if isinstance(keys, str) else list(keys)
+    known = sorted({name for tick in stats for name, value in tick.items() if value is not None})
+    for name in [x, *keys]:
+        if name not in known:
+            raise InputError(f"no tick has {name!r}; there are: {', '.join(known) or 'no ticks at all'}")
+    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    plt.close(figure)  # whoever called shows it; left open, a notebook would show it twice
+    drawn = []
+    for key in keys:
+        ticks = [tick for tick in stats if tick.get(key) is not None and tick.get(x) is not None]
+        points = [(tick[x], tick[key]) for tick in ticks]
+        axes.plot(*zip(*points), label=key, marker="." if len(points) < 30 else None)
+        drawn += [value for _, value in points]
+    if min(drawn) > 0 and max(drawn) / min(drawn) >= 30:
+        axes.set_yscale("log")
+    axes.set_xlabel(f"{x} seen")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def png_bytes(image):
+    """A PIL image, or a uint8 array (H,W,3), as the bytes of a PNG. The same image gives the same bytes."""
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray(_images(np.asarray(image)[None], "the image")[0])
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def save_png(image, path, max_kb=None):
+    """Writes a PNG, beside and then renamed.
+
+    Args:
+        image: PIL image or uint8 array (H,W,3).
+        path: where.
+        max_kb: when the file would be larger than this many kB (1000 bytes), the colours are reduced to a
+            palette of 256, then 128, 64, 32, until it fits.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: it does not fit with 32 colours either; nothing is written.
+    """
+    data = png_bytes(image)
+    if max_kb is not None and len(data) > max_kb * 1000:
+        full = Image.open(io.BytesIO(data)).convert("RGB")
+        for colours in (256, 128, 64, 32):
+            palette = _palette([full], colours)
+            data = png_bytes(full.quantize(palette=palette, dither=Image.Dither.NONE))
+            if len(data) <= max_kb * 1000:
+                break
+        else:
+            raise InputError(f"{path} would take {len(data) / 1000:.0f} kB with 32 colours, more than {max_kb} "
+                             "kB; show fewer images or a smaller scale")
+    with replacing_file(path) as temporary:
+        temporary.write_bytes(data)
+    return Path(path)

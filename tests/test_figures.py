@@ -1,0 +1,194 @@
+"""Pixels stand where they should; files are small, whole and readable."""
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gsoc_kd import figures
+from gsoc_kd.files import InputError
+
+
+def noise(count, height=4, width=5, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, (count, height, width, 3)).astype(np.uint8)
+
+
+def test_grid_places_every_pixel():
+    images = noise(5)
+    picture = np.asarray(figures.grid(images, columns=3, scale=2, pad=1))
+    assert picture.shape == (1 + 2 * (8 + 1), 1 + 3 * (10 + 1), 3)
+    rest = np.ones(picture.shape[:2], bool)
+    for i, image in enumerate(images):
+        top, left = 1 + i // 3 * 9, 1 + i % 3 * 11
+        cell = picture[top:top + 8, left:left + 10]
+        for row in range(2):
+            for column in range(2):
+                assert np.array_equal(cell[row::2, column::2], image)
+        rest[top:top + 8, left:left + 10] = False
+    assert (picture[rest] == 255).all() and rest.sum() == picture[..., 0].size - 5 * 80
+
+
+def test_grid_without_enlargement_or_padding_is_the_image():
+    images = noise(1)
+    assert np.array_equal(figures.grid(torch.from_numpy(images), columns=1, scale=1, pad=0), images[0])
+
+
+@pytest.mark.parametrize("images, named", [
+    (noise(2).astype(np.float32), r"float32 \(2, 4, 5, 3\)"),
+    (noise(2)[0], r"uint8 \(4, 5, 3\)"),
+    (noise(2).transpose(0, 3, 1, 2), r"uint8 \(2, 3, 4, 5\)"),
+    (noise(0), r"uint8 \(0, 4, 5, 3\)"),
+])
+def test_grid_names_wrong_dtype_or_shape(images, named):
+    with pytest.raises(InputError, match=named):
+        figures.grid(images, columns=2)
+
+
+@pytest.mark.parametrize("name, value", [("columns", 0), ("scale", 1.5), ("pad", -1)])
+def test_grid_names_wrong_sizes(name, value):
+    with pytest.raises(InputError, match=f"{name} must be a whole number.*{value}"):
+        figures.grid(noise(2), **{"columns": 2, name: value})
+
+
+def painted(z, y):
+    """Red says the class, green the latent."""
+    images = np.zeros((len(y), 4, 4, 3), np.uint8)
+    images[..., 0] = (np.asarray(y) * 20)[:, None, None]
+    images[..., 1] = (np.asarray(z[:, 0]) * 40 + 128).clip(0, 255).astype(np.uint8)[:, None, None]
+    return images
+
+
+def test_class_grid_has_a_row_a_class_and_a_column_a_latent():
+    picture = np.asarray(figures.class_grid(painted, 3, 4, columns=5, seed=7, scale=2))
+    assert picture.shape == (1 + 4 * 9, 1 + 5 * 9, 3)
+    cells = picture[1::9, 1::9]  # (4, 5, 3)
+    assert (cells[..., 0] == np.arange(4)[:, None] * 20).all()
+    assert (cells[..., 1] == cells[0, :, 1]).all() and len(set(cells[0, :, 1])) == 5
+    again = np.asarray(figures.class_grid(painted, 3, 4, columns=5, seed=7))
+    other = np.asarray(figures.class_grid(painted, 3, 4, columns=5, seed=8))
+    assert np.array_equal(picture, again) and not np.array_equal(picture, other)
+
+
+def test_class_grid_writes_names_at_the_left():
+    plain = figures.class_grid(painted, 3, 2, columns=5, scale=8)
+    named = figures.class_grid(painted, 3, ["cat", "automobile"], columns=5, scale=8)
+    margin = named.width - plain.width
+    assert margin > 20 and named.height == plain.height
+    assert np.array_equal(np.asarray(named)[:, margin:], plain)
+    dark = np.asarray(named)[:, :margin, 0] < 128
+    ink = dark[:33].sum(), dark[33:].sum()
+    assert ink[1] > ink[0] > 10  # the longer name, in the lower row, has more ink
+
+
+def test_class_grid_refuses_a_callable_that_loses_images():
+    with pytest.raises(InputError, match="gave 9 images for 10 labels"):
+        figures.class_grid(lambda z, y: painted(z, y)[:-1], 3, 2, columns=5)
+
+
+def test_side_by_side_alternates_rows_of_teacher_and_student():
+    a, b = noise(5, seed=1), noise(5, seed=2)
+    picture = np.asarray(figures.side_by_side(a, b, columns=3, scale=1, names=None))
+    assert picture.shape == (1 + 4 * 5, 1 + 3 * 6, 3)
+    for i in range(5):
+        top, left = 1 + i // 3 * 2 * 5, 1 + i % 3 * 6
+        assert np.array_equal(picture[top:top + 4, left:left + 5], a[i])
+        assert np.array_equal(picture[top + 5:top + 9, left:left + 5], b[i])
+    assert (picture[11:, 13:] == 255).all()  # the place of the missing sixth pair
+    named = np.asarray(figures.side_by_side(a, b, columns=3, scale=1))
+    assert np.array_equal(named[:, -picture.shape[1]:], picture)
+
+
+def test_side_by_side_names_both_shapes():
+    with pytest.raises(InputError, match=r"\(5, 4, 5, 3\) and \(4, 4, 5, 3\)"):
+        figures.side_by_side(noise(5), noise(4), columns=3)
+
+
+def test_film_keeps_order_size_and_times(tmp_path):
+    frames = [Image.new("RGB", (40, 24), (0, 40 * i, 255 - 40 * i)) for i in range(6)]
+    frames[2].save(tmp_path / "2.png")
+    frames[2] = tmp_path / "2.png"  # pictures and paths mix
+    path = figures.film(frames, tmp_path / "film.gif", seconds_per_frame=0.2, hold=1.5)
+    with Image.open(path) as film:
+        assert (film.format, film.n_frames, film.size, film.info["loop"]) == ("GIF", 6, (40, 24), 0)
+        for i in range(6):
+            film.seek(i)
+            assert film.info["duration"] == (1500 if i == 5 else 200)
+            assert np.abs(np.asarray(film.convert("RGB"), int) - (0, 40 * i, 255 - 40 * i)).max() <= 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["2.png", "film.gif"]
+
+
+def test_film_is_smaller_than_its_frames(tmp_path):
+    frames = [figures.grid(noise(16, 8, 8, seed=i // 4), columns=4, scale=4) for i in range(12)]
+    path = figures.film(frames, tmp_path / "film.gif")
+    assert path.stat().st_size < 0.5 * sum(len(figures.png_bytes(frame)) for frame in frames)
+
+
+@pytest.mark.parametrize("frames, message", [
+    ([], "at least one frame"),
+    ([Image.new("RGB", (4, 4)), Image.new("RGB", (4, 5))], r"frame 1 is \(4, 5\).*frame 0 \(4, 4\)"),
+    (["nowhere/0001.png"], "nowhere/0001.png cannot be read"),
+])
+def test_film_refuses_and_keeps_the_old_one(tmp_path, frames, message):
+    (tmp_path / "film.gif").write_bytes(b"old")
+    with pytest.raises(InputError, match=message):
+        figures.film(frames, tmp_path / "film.gif")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("film.gif", b"old")]
+
+
+def test_curves_draw_the_values_given():
+    stats = [{"pairs": 1000, "pixel": 1.0, "loss": 5.0},
+             {"pairs": 2000, "pixel": 0.5, "loss": 4.0, "score": 9.0},
+             {"pairs": 3000, "pixel": 0.01, "loss": -4.0, "score": None}]
+    axes = figures.curves(stats, ["pixel", "score"]).axes[0]
+    assert [line.get_xydata().tolist() for line in axes.lines] == [
+        [[1000, 1.0], [2000, 0.5], [3000, 0.01]], [[2000, 9.0]]]
+    assert axes.get_yscale() == "log" and axes.get_xlabel() == "pairs seen"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["pixel", "score"]
+    assert figures.curves(stats, "loss").axes[0].get_yscale() == "linear"
+    assert figures.curves(stats[:2], "pixel").axes[0].get_yscale() == "linear"
+
+
+def test_curves_leave_no_figure_open():
+    import matplotlib.pyplot as plt
+    figures.curves([{"images": 1, "loss": 2.0}], ["loss"], x="images")
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("stats, keys, message", [
+    ([{"pairs": 1, "loss": 2.0}], ["los"], "no tick has 'los'; there are: loss, pairs"),
+    ([{"images": 1, "loss": 2.0}], ["loss"], "no tick has 'pairs'"),
+    ([{"pairs": 1, "loss": None}], ["loss"], "no tick has 'loss'"),
+    ([], ["loss"], "no ticks at all"),
+])
+def test_curves_name_what_is_missing(stats, keys, message):
+    with pytest.raises(InputError, match=message):
+        figures.curves(stats, keys)
+
+
+def test_png_bytes_give_the_pixels_back():
+    image = noise(1)[0]
+    for given in (image, Image.fromarray(image)):
+        assert np.array_equal(Image.open(io.BytesIO(figures.png_bytes(given))), image)
+    assert figures.png_bytes(image) == figures.png_bytes(Image.fromarray(image))
+    with pytest.raises(InputError, match="float64"):
+        figures.png_bytes(image / 255)
+
+
+def test_save_png_is_exact_when_it_may_be(tmp_path):
+    image = noise(1, 64, 64)[0]
+    path = figures.save_png(image, tmp_path / "new" / "picture.png")
+    assert np.array_equal(Image.open(path), image)
+
+
+def test_save_png_reduces_colours_only_as_far_as_needed(tmp_path):
+    image = noise(1, 64, 64)[0]  # 12 kB of noise
+    path = figures.save_png(Image.fromarray(image), tmp_path / "picture.png", max_kb=6)
+    with Image.open(path) as saved:
+        assert saved.mode == "P" and saved.size == (64, 64)
+        assert 64 < len(saved.getcolors()) <= 256
+        error = np.abs(np.asarray(saved.convert("RGB"), int) - image).mean()
+    assert path.stat().st_size <= 6000 and error < 25
+    with pytest.raises(InputError, match="more than 1 kB"):
+        figures.save_png(image, tmp_path / "other.png", max_kb=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["picture.png"]
