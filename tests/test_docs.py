@@ -1,6 +1,8 @@
 """docs/ is the wiki: every link, anchor, page and name in it must be true."""
 import ast
+import dataclasses
 import importlib
+import inspect
 import json
 import re
 from pathlib import Path
@@ -10,19 +12,22 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PAGES = ["Home", "Timeline", "Conditional-Image-Generation", "Knowledge-Distillation-Framework", "Problem-Statement",
-         "Black-Box-Distillation", "Objectives", "CIFAR10", "Teacher-Network", "Student-Network", "Getting-Started",
-         "Training", "Evaluation", "Deployment", "Results", "Troubleshooting", "Glossary"]
-OVERVIEW = {"Home", "Timeline", "Troubleshooting", "Glossary"}      # they need not point at a module or notebook
-PAGE_OF_NOTEBOOK = {"00_sample_the_student": "Getting-Started", "01_dataset": "CIFAR10", "02_teacher": "Teacher-Network",
-                    "03_black_box_dataset": "Black-Box-Distillation", "04_distillation": "Training",
-                    "05_evaluation": "Evaluation"}
+PAGES = ["Home", "Timeline", "Conditional-Image-Generation", "Knowledge-Distillation-Framework",
+         "Problem-Statement", "Black-Box-Distillation", "Objectives", "CIFAR10", "Teacher-Network",
+         "Student-Network", "Getting-Started", "Training", "Evaluation", "Deployment", "Results",
+         "Troubleshooting", "Glossary"]
+OVERVIEW = {"Home", "Timeline", "Troubleshooting", "Glossary"}  # they need not point at a module or notebook
+PAGE_OF_NOTEBOOK = {
+    "00_sample_the_student": "Getting-Started", "01_dataset": "CIFAR10", "02_teacher": "Teacher-Network",
+    "03_black_box_dataset": "Black-Box-Distillation", "04_distillation": "Training",
+    "05_evaluation": "Evaluation"}
 FILES = [ROOT / "README.md", DOCS / "_Sidebar.md", *(DOCS / f"{page}.md" for page in PAGES)]
 NOTEBOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in PAGE_OF_NOTEBOOK]
 
 FENCE = re.compile(r"^(```+|~~~+)(\w*)[^\n]*\n(.*?)^\1[ \t]*$", re.M | re.S)
 CODE = re.compile(r"(`+)(.+?)\1", re.S)
-NESTED = r"\[(?:[^\[\]]|\[[^\[\]]*\](?:\([^()\s]*\))?)*\]"           # a link's text may hold a badge, itself a link
+# a link's text may hold a badge, itself a link
+NESTED = r"\[(?:[^\[\]]|\[[^\[\]]*\](?:\([^()\s]*\))?)*\]"
 LINK = re.compile(NESTED + r"\(\s*<?([^()\s<>]*(?:\([^()\s]*\))?[^()\s<>]*)>?(?:\s+\"[^\"]*\")?\s*\)")
 HTML_LINK = re.compile(r"<(?:a|img|source)\b[^>]*?\b(?:href|src|srcset)=\"([^\"]+)\"")
 MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.S)
@@ -51,9 +56,9 @@ def anchors(text):
     """What GitHub lets a link jump to: the slugs of the headings, and explicit ids."""
     text, seen, found = FENCE.sub("", text), {}, set()
     for heading in re.findall(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*$", text, re.M):
-        heading = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading)                   # a link shows its text
+        heading = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading)  # a link shows its text
         heading = re.sub(r"<[^>]+>", "", heading)
-        heading = re.sub(r"(?<!\w)[*_]+(\S.*?\S|\S)[*_]+(?!\w)", r"\1", heading)           # emphasis marks do not count
+        heading = re.sub(r"(?<!\w)[*_]+(\S.*?\S|\S)[*_]+(?!\w)", r"\1", heading)  # emphasis marks go
         slug = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
         count = seen.get(slug, 0)
         seen[slug] = count + 1
@@ -83,10 +88,10 @@ def broken(path):
 
 
 def test_slugs_are_githubs():
-    text = "# Class & `make_pairs`: *why*?\n## Twice\n## Twice\n```sh\n# no heading\n```\n<a id=\"1\">[1]</a>\n"
+    text = "# Class & `make_pairs`: *why*?\n## Twice\n## Twice\n```sh\n# none\n```\n<a id=\"1\">[1]</a>\n"
     assert anchors(text) == {"class--make_pairs-why", "twice", "twice-1", "1"}
-    text = "[a](x.md#b) `[no](no.md)` ![p](p.png) [![badge](https://b.org/i.svg)](https://b.org) <img src=\"q.png\">"
-    assert set(links(text)) == {"x.md#b", "p.png", "https://b.org", "q.png"}
+    text = "[a](x.md#b) `[no](no.md)` ![p](p.png) [![b](https://b.org/i.svg)](https://b.org)<img src=\"q.p\">"
+    assert set(links(text)) == {"x.md#b", "p.png", "https://b.org", "q.p"}
 
 
 @pytest.mark.parametrize("path", FILES + NOTEBOOKS, ids=lambda path: path.name)
@@ -135,44 +140,47 @@ def test_formulas_survive_markdown(page):
 
 
 def mentions():
-    """(page, dotted name) for each `module.name`, `kd.name` or `gsoc_kd.x` in backticks or Python blocks."""
+    """(page, name) for each `module.name`, `kd.name`, `gsoc_kd.x` or `file.py` in backticks or Python."""
     modules = {path.stem for path in (ROOT / "gsoc_kd").glob("*.py")} - {"__init__"}
     found = set()
     for path in FILES:
         text = read(path)
-        blocks = [body for _, language, body in FENCE.findall(text) if language in ("python", "py")]
-        spans = [span for _, span in CODE.findall(FENCE.sub("", text))]
-        names = [re.match(r"[A-Za-z_][\w.]*(?=\(|$)", span.strip()) for span in spans]
-        names = [match.group() for match in names if match]
-        names += re.findall(r"(?<![\w.])kd\.\w+(?:\.\w+)?", "\n".join(blocks))
+        blocks = "\n".join(body for _, language, body in FENCE.findall(text) if language == "python")
+        names = re.findall(r"(?<![\w.])kd\.\w+(?:\.\w+)?", blocks)
+        for _, span in CODE.findall(FENCE.sub("", text)):
+            names += re.findall(r"^[A-Za-z_][\w.]*(?=\(|$)", span.strip())
         for name in names:
-            first, *rest = name.rstrip(".").split(".")
-            first = rest.pop(0) if first == "gsoc_kd" and rest and rest[0] in modules else first
+            first, *rest = name.removeprefix("gsoc_kd.").removeprefix("kd.").split(".")
+            public = name.startswith(("gsoc_kd.", "kd."))
             if rest == ["py"]:
                 found.add((path.name, f"{first}.py"))
-            elif rest and first in modules | {"kd", "gsoc_kd"}:
-                found.add((path.name, ".".join(["gsoc_kd", *([] if first in ("kd", "gsoc_kd") else [first]), *rest])))
+            elif public or first in modules and rest and rest != ["npy"]:
+                found.add((path.name, ".".join([first, *rest])))
     return sorted(found)
 
 
+def exists(name):
+    """Whether `distill.PRESETS`, `DistillConfig.preset` or `load_teacher` can be reached in the package."""
+    first, *rest = name.split(".")
+    if rest and (ROOT / "gsoc_kd" / f"{first}.py").exists():
+        thing = importlib.import_module(f"gsoc_kd.{first}")
+    else:
+        thing, rest = importlib.import_module("gsoc_kd"), [first, *rest]
+    for part in rest:
+        if part in getattr(thing, "__dataclass_fields__", {}):              # a field may have no default
+            return True
+        if not hasattr(thing, part):
+            return False
+        thing = getattr(thing, part)
+    return True
+
+
 def test_names_in_backticks_exist():
-    missing = []
-    for page, name in mentions():
-        if name.endswith(".py"):
-            if not any(ROOT.joinpath(folder, name).exists() for folder in ("gsoc_kd", "tests")):
-                missing.append(f"{page}: {name}")
-            continue
-        thing, parts = importlib.import_module("gsoc_kd"), name.split(".")[1:]
-        for position, part in enumerate(parts):
-            try:
-                thing = importlib.import_module(f"gsoc_kd.{part}") if (
-                    position == 0 and len(parts) > 1 and (ROOT / "gsoc_kd" / f"{part}.py").exists()
-                ) else getattr(thing, part)
-            except AttributeError:
-                if part not in getattr(thing, "__dataclass_fields__", {}):     # a field without a default
-                    missing.append(f"{page}: {name}")
-                break
-    assert not missing
+    found = mentions()
+    assert ("Training.md", "images.to_uint8") in found and ("Home.md", "DistillConfig.preset") in found
+    assert not exists("distill.nothing") and not exists("nothing")
+    files = {path.name for folder in ("gsoc_kd", "tests") for path in (ROOT / folder).glob("*.py")}
+    assert not [(page, name) for page, name in found if name not in files and not exists(name)]
 
 
 def test_python_blocks_are_python():
@@ -180,3 +188,57 @@ def test_python_blocks_are_python():
         for _, language, body in FENCE.findall(read(path)):
             if language in ("python", "py"):
                 ast.parse(body, filename=path.name)
+
+
+def commands():
+    """(page, verb, flags) for each `gsoc-kd VERB --flag ...` in code."""
+    for path in FILES:
+        for line in re.findall(r"^(?:\.venv/bin/)?gsoc-kd .*$|`gsoc-kd [^`]*`", read(path), re.M):
+            words = line.strip("`").partition("#")[0].split()[1:]
+            if words and re.fullmatch(r"[a-z][a-z-]*", words[0]):
+                yield path.name, words[0], [w[2:].partition("=")[0] for w in words if w.startswith("--")]
+
+
+def test_commands_exist():
+    from gsoc_kd.cli import CONFIGS, VERBS
+    found = list(commands())
+    assert len(found) > 5
+    for page, verb, flags in found:
+        assert verb in VERBS, f"{page}: gsoc-kd {verb}"
+        module = importlib.import_module(f"gsoc_kd.{VERBS[verb][0]}")
+        function = getattr(module, VERBS[verb][1])
+        known = {"help", "out", "psi", "device", "size", *inspect.signature(function).parameters}
+        if verb in CONFIGS:
+            home, name = CONFIGS[verb]
+            config = getattr(importlib.import_module(f"gsoc_kd.{home}"), name)
+            known |= {"preset", *(field.name for field in dataclasses.fields(config))}
+        unknown = [flag for flag in flags if flag.replace("-", "_") not in known]
+        assert not unknown, f"{page}: gsoc-kd {verb} has no {unknown}"
+
+
+def rows(page, first):
+    """The table of a page whose first heading is `first`: [[cell, ...], ...] without its two top lines."""
+    lines = read(DOCS / f"{page}.md").splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {first} |"))
+    cells = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        cells.append([cell.strip().strip("`") for cell in line.strip("|").split("|")])
+    return cells[0], cells[2:]
+
+
+def test_the_table_of_presets_is_the_code():
+    from gsoc_kd.distill import PRESETS, DistillConfig
+    (_, *names), fields = rows("Training", "field")
+    assert names == list(PRESETS)
+    for field, *cells in fields:
+        values = [str(getattr(DistillConfig.preset(name), field)) for name in names]
+        assert cells == values, f"Training.md should say: | `{field}` | {' | '.join(values)} |"
+
+
+def test_the_weights_of_2022_are_the_code():
+    from gsoc_kd.distill import DistillConfig
+    config = DistillConfig.preset("distylegan-2022")
+    for _, field, value in rows("Objectives", "symbol")[1]:
+        assert float(value) == getattr(config, field)
