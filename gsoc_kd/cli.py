@@ -27,8 +27,11 @@ VERBS = {  # verb: (module, function, what --help says); a module is imported wh
     "pretrain": ("pretrain", "pretrain", "train a teacher from real images, if you have none"),
     "train-judge": ("classifier", "train_judge", "train the classifier that scores pictures offline"),
     "reference": ("reference", "compute_reference", "measure the real images that scores compare with"),
+    "embed": ("embed", "embed", "put the generator of a run into the package, scored"),
+    "results": ("embed", "results", "measure the embedded networks anew and write the pages' table"),
 }
-CONFIGS = {"distill": "DistillConfig", "pretrain": "PretrainConfig"}  # verb: class of its parameter `config`
+CONFIGS = {  # verb: module and class of its parameter `config`
+    "demo": ("distill", "DistillConfig"), "distill": ("distill", "DistillConfig"), "pretrain": ("pretrain", "PretrainConfig")}
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,15 @@ WORDS = {
     "generator": Word("student|teacher|FOLDER", "cli.load_generator",
                       help="student or teacher: the embedded one; or the folder of a network or of a run."),
     "pairs": Word("FOLDER", "pairs.load_pairs", help="folder of pairs, as `gsoc-kd pairs` makes it."),
-    "real": Word(IMAGES, "images.load_images", also=("size",),
-                 help="real images: cifar10, a dataset zip, or a folder with a folder a class."),
+    "real": Word(IMAGES, "images.load_images", also=("size",)),
     "train": Word(IMAGES, "images.load_images", default="cifar10", help="real images to compare with."),
     "test": Word(IMAGES, "images.load_images", fixed={"split": "test"}, default="cifar10",
                  help="other real images: their scores are the floor."),
     "judge": Word("FOLDER", "cli.load_judge_from", default="embedded", help="the judge's folder."),
 }
 HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"}}  # of no use as a flag
-SHOWN = {"out": "PATH", "folder": "FOLDER", "root": "FOLDER", "device": "cpu|cuda|...", "inception": "FILE|download"}
+SHOWN = {"out": "FOLDER", "folder": "FOLDER", "root": "FOLDER", "device": "cpu|cuda|...", "inception": "FILE|download",
+         "size": "PIXELS"}
 
 
 def main(argv=None):
@@ -139,7 +142,8 @@ def _parameters(verb, function, words):
             loader = _loader(word)
             for extra in word.also:
                 if extra not in signature.parameters:
-                    yield _flag(extra, None, inspect.signature(loader).parameters[extra].default, _told(loader)[extra])
+                    default = inspect.signature(loader).parameters[extra].default
+                    yield _flag(extra, None, default, f"for --{name}: {_told(loader)[extra]}")
     if verb == "evaluate":
         yield _flag("scores_out", None, None, "file to write the scores to, as JSON.", "FILE", flag="out")
 
@@ -157,8 +161,9 @@ def _flag(name, kind, default, told, shown=None, flag=None):
 def _config(verb, words):
     """--preset, and a flag for every field of the config with the preset's value as default."""
     import tyro
-    module = importlib.import_module(f"gsoc_kd.{VERBS[verb][0]}")
-    kind, preset = getattr(module, CONFIGS[verb]), "laptop"
+    module, name = CONFIGS[verb]
+    module = importlib.import_module(f"gsoc_kd.{module}")
+    kind, preset = getattr(module, name), "laptop"
     for word, following in zip(words, [*words[1:], ""]):
         preset = following if word == "--preset" else word.removeprefix("--preset=") if "--preset=" in word else preset
     config = kind.preset(preset)
@@ -212,7 +217,7 @@ def _check_device(name):
 def _told(function):
     """{parameter: its help} from the docstring's Args."""
     from docstring_parser import parse
-    return {name.strip(): " ".join(entry.description.split())
+    return {name.strip(): " ".join(entry.description.split()).replace("LabelledImages", "real images")
             for entry in parse(inspect.getdoc(function) or "").params for name in entry.arg_name.split(",")}
 
 
@@ -230,11 +235,16 @@ def _report(verb, result, given, out):
         counts = sorted(set(result.manifest["counts"]))
         print(f"{result.path}: {len(result):,} pairs, {'-'.join(map(str, counts))} a class, drawn by "
               f"{result.manifest['teacher']}")
-    elif verb in CONFIGS:
+    elif verb in ("distill", "pretrain"):
         print(f"{result.folder}: done; score it with: gsoc-kd evaluate --generator {result.folder}")
     elif verb == "reference":
         print(f"{given['folder']}: {result.overall.count:,} real images; floor "
               f"{json.dumps({key: result.floor[key] for key in ('cifar_fd', 'class_agreement')})}")
+    elif verb == "embed":
+        print(f"embedded as {given['name']}: CIFAR-FD {result['cifar_fd']:.2f}, class agreement "
+              f"{result['class_agreement']:.1%}")
+    elif verb == "results":
+        print(result)
     elif verb == "evaluate":
         from .evaluate import floor_row, row, table
         generator = load_generator(given["generator"])

@@ -2,6 +2,7 @@
 import time
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -120,7 +121,7 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
     folder = runs.open_folder(
         out, {"verb": "distill", **asdict(c), "pairs": sha256(pairs.path / "manifest.json"),
               "real": real and f"{real.source}, {len(real)} images"}, accelerator.is_main_process)
-    x_all, y_all, z_all = (torch.from_numpy(a[:]).to(device) for a in (pairs.images, pairs.labels, pairs.latents))
+    x_all, y_all, z_all = (torch.from_numpy(np.array(a)).to(device) for a in (pairs.images, pairs.labels, pairs.latents))
     if real is not None:
         real_images, real_labels = torch.from_numpy(real.images).to(device), torch.from_numpy(real.labels).to(device)
 

@@ -178,7 +178,7 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
     return runs.Run(averaged(average, c.seed, device), folder, stats)
 
 
-def averaged(average, seed, device, batches=16, batch=128):
+def averaged(average, seed, device, batches=8, batch=128):
     """A copy of the EMA generator on the CPU in eval mode, its batch-norm statistics measured on fresh latents."""
     student = copy.deepcopy(average.module).to(device)
     rng = runs.rng(seed, 0, device, stream=99)

@@ -1,0 +1,73 @@
+"""What the package carries: puts trained generators into gsoc_kd/assets and their scores into the pages."""
+import datetime
+import os
+import platform
+import re
+import tempfile
+from pathlib import Path
+
+import torch
+
+from .evaluate import evaluate, floor_row, row, table
+from .files import InputError, read_json, replacing_file
+from .teachers import EMBEDDED, GENERATORS, load_student, load_teacher
+from .weights import load_network, network_hash, save_network
+
+BLOCK = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re.DOTALL)
+
+
+def embed(run, name: str = "student"):
+    """Puts the generator of a finished run into the package, in float16, with its scores in its provenance.
+
+    The weights are rounded first and scored as they will be loaded: 10,000 pictures, 1,000 a class.
+
+    Args:
+        run: folder of a run of `pretrain` or `distill`.
+        name: teacher or student, the place it takes.
+
+    Returns:
+        The scores, a dict.
+
+    Raises:
+        InputError: another name; no generator in `run`.
+    """
+    if name not in ("teacher", "student"):
+        raise InputError(f"name must be 'teacher' or 'student', got {name!r}")
+    folder = Path(run) / "student"
+    network, origin = load_network(folder, GENERATORS), read_json(folder / "provenance.json")
+    with tempfile.TemporaryDirectory() as temporary:
+        save_network(network, Path(temporary) / name, dtype=torch.float16)
+        network = load_network(Path(temporary) / name, GENERATORS)
+    scores = evaluate(network)
+    save_network(network, EMBEDDED / name, {**origin, "hash": network_hash(network), "scores": scores}, torch.float16)
+    return scores
+
+
+def results(pages: tuple[str, ...] = ("README.md", "docs/Results.md")):
+    """Measures floor, embedded teacher and embedded student anew and writes their table into the pages.
+
+    It replaces what stands between `<!-- results: ... -->` and `<!-- end of results -->`.
+
+    Args:
+        pages: files to write to; each must hold the two marks.
+
+    Returns:
+        The table, GitHub markdown.
+
+    Raises:
+        InputError: a page without the marks.
+    """
+    for page in pages:
+        if not Path(page).is_file() or not BLOCK.search(Path(page).read_text(encoding="utf-8")):
+            raise InputError(f"{page} has no block between <!-- results: ... --> and <!-- end of results -->")
+    rows = [floor_row()]
+    for name, generator in (("embedded teacher", load_teacher()), ("embedded student", load_student())):
+        rows.append(row(name, generator, evaluate(generator)))
+    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+    text = (f"{table(rows)} Measured by `gsoc-kd results` on {datetime.date.today()}, {hardware} "
+            f"({platform.machine()}), PyTorch {torch.__version__.split('+')[0]}.\n")
+    for page in pages:
+        with replacing_file(page) as temporary:
+            temporary.write_text(BLOCK.sub(lambda m: m[1] + text + m[2], Path(page).read_text(encoding="utf-8")),
+                                 encoding="utf-8")
+    return text
