@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 
 from .evaluate import evaluate, floor_row, row, table
+from .figures import save_png, side_by_side
 from .files import InputError, read_json, replacing_file
-from .teachers import EMBEDDED, GENERATORS, load_student, load_teacher
+from .pairs import draw_latents
+from .teachers import EMBEDDED, GENERATORS, black_box, load_student, load_teacher
 from .weights import load_network, network_hash, save_network
 
 BLOCK = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re.DOTALL)
@@ -43,13 +45,14 @@ def embed(run, name: str = "student"):
     return scores
 
 
-def results(pages: tuple[str, ...] = ("README.md", "docs/Results.md")):
-    """Measures floor, embedded teacher and embedded student anew and writes their table into the pages.
+def results(pages: tuple[str, ...] = ("README.md", "docs/Results.md"), picture: str = "docs/teacher-and-student.png"):
+    """Measures floor, embedded teacher and embedded student anew, writes their table into the pages and draws both.
 
     It replaces what stands between `<!-- results: ... -->` and `<!-- end of results -->`.
 
     Args:
         pages: files to write to; each must hold the two marks.
+        picture: file for teacher above student on the same noise, a column a class.
 
     Returns:
         The table, GitHub markdown.
@@ -66,6 +69,9 @@ def results(pages: tuple[str, ...] = ("README.md", "docs/Results.md")):
     hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
     text = (f"{table(rows)} Measured by `gsoc-kd results` on {datetime.date.today()}, {hardware} "
             f"({platform.machine()}), PyTorch {torch.__version__.split('+')[0]}.\n")
+    z, y = torch.from_numpy(draw_latents(7, 0, 20, load_teacher().z_dim)), torch.arange(20) % load_teacher().num_classes
+    drawn = [black_box(generator)(z, y) for generator in (load_teacher(), load_student())]
+    save_png(side_by_side(*drawn, columns=10, scale=3), picture, max_kb=100)
     for page in pages:
         with replacing_file(page) as temporary:
             temporary.write_text(BLOCK.sub(lambda m: m[1] + text + m[2], Path(page).read_text(encoding="utf-8")),
