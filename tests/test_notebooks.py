@@ -13,12 +13,12 @@
 import ast
 import base64
 import importlib.util
-import json
+import io
 import re
-import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from PIL import Image
 from test_docs import PAGE_OF_NOTEBOOK, links, prose, read
@@ -46,6 +46,9 @@ if "google.colab" in sys.modules and importlib.util.find_spec("gsoc_kd") is None
     address = "git+{ADDRESS}"  # --no-deps: Colab's own torch stays
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address], check=True)"""
 
+spec = importlib.util.spec_from_file_location("execute", ROOT / "notebooks" / "execute.py")
+execute = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(execute)
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -213,3 +216,53 @@ def test_nothing_of_one_machine_is_left(path):
         shown = cell.source + "".join(text_of(output) for output in cell.get("outputs", []))
         assert not re.search(r"(?<![\w.])/(home|Users|root|work|tmp|var|private)/|[A-Z]:\\\\?Users", shown), shown
         assert "VBox(" not in shown and "widget-view" not in shown
+
+
+# ---------------------------------------------------------------- notebooks/execute.py
+
+def test_progress_bars_are_left_at_their_last_state():
+    assert execute.last_state("a:  10%|#  \ra: 100%|###\nplain\n") == "a: 100%|###\nplain\n"
+    assert execute.last_state("one\n\rb: 50%|# \r          \r") == "one"            # a bar that wiped itself
+    assert execute.last_state("\rc: 100%|##\r           \r") == ""
+    assert execute.last_state("long text\rshort") == "shorttext"                     # as a terminal shows it
+
+
+def test_paths_of_this_machine_are_shortened():
+    assert execute.without_paths(f"saved {ROOT}/runs/x, {ROOT}.") == "saved ../runs/x, ..."
+    assert execute.without_paths(f"{Path.home()}/.cache/gsoc_kd") == "~/.cache/gsoc_kd"
+
+
+def noise(side, colours=256):
+    """PNG of a picture that no compression makes small, in base64."""
+    pixels = np.random.default_rng(0).integers(0, colours, (side, side, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_clean_takes_out_what_is_of_one_moment():
+    v4 = nbformat.v4
+    widget = v4.new_output("display_data", {execute.WIDGET: {"model_id": "a1"}, "text/plain": "VBox(children=())"})
+    outputs = [widget, v4.new_output("stream", text="\rx\r \r"),
+               v4.new_output("execute_result", {"text/plain": "3"}, execution_count=1, metadata={"isolated": True})]
+    cell = v4.new_code_cell("1 + 2", outputs=outputs, execution_count=1,
+                            metadata={"tags": ["parameters"], "execution": {"iopub.execute_input": "now"}})
+    book = v4.new_notebook(cells=[v4.new_markdown_cell("# Make one"), cell], metadata={"widgets": {"state": 1}})
+    cleaned = execute.clean(book)
+    nbformat.validate(cleaned)
+    assert cleaned.metadata == execute.METADATA
+    assert [c.id for c in cleaned.cells] == ["cell-00", "cell-01"]
+    assert cleaned.cells[1].metadata == {"tags": ["parameters"]}
+    assert [dict(o.data) for o in cleaned.cells[1].outputs] == [
+        {"text/plain": "(a widget: run this cell to use it)"}, {"text/plain": "3"}]
+    assert execute.clean(cleaned) == cleaned
+
+
+def test_a_big_picture_gets_fewer_colours_or_is_refused_by_name():
+    small = execute.small_png(noise(60), "01, cell 2")
+    assert np.array_equal(execute.Image.open(io.BytesIO(base64.b64decode(small))).convert("RGB"),
+                          Image.open(io.BytesIO(base64.b64decode(noise(60)))))        # 11 kB: nothing is lost
+    reduced = base64.b64decode(execute.small_png(noise(250), "01, cell 2"))           # 188 kB in full colour
+    assert len(reduced) <= 100_000 and Image.open(io.BytesIO(reduced)).size == (250, 250)
+    with pytest.raises(execute.InputError, match=r"^01, cell 2: .*picture\.png would take"):
+        execute.small_png(noise(500), "01, cell 2")
