@@ -138,7 +138,8 @@ def film(frames, path, seconds_per_frame=0.15, hold=2.0, colours=256):
         raise InputError("a film needs at least one frame; there are none yet")
     for index, picture in enumerate(pictures):
         if picture.size != pictures[0].size:
-            raise InputError(f"frame {index} is {picture.size} pixels, frame 0 {pictures[0].size}: make them agree")
+            raise InputError(f"frame {index} is {picture.size} pixels, frame 0 {pictures[0].size}: "
+                             "all must be of one size")
     if not 2 <= colours <= 256:
         raise InputError(f"colours must be 2 to 256, not {colours}")
     palette = _palette(pictures, colours)
@@ -204,12 +205,15 @@ def curves(stats, keys, x="pairs"):
     return figure
 
 
-def png_bytes(image):
-    """A PIL image, or a uint8 array (H,W,3), as the bytes of a PNG. The same image gives the same bytes."""
+def png_bytes(image, smallest=False):
+    """A PIL image, or a uint8 array (H,W,3), as the bytes of a PNG. The same image gives the same bytes.
+
+    `smallest` takes several times as long for a few per cent less.
+    """
     if not isinstance(image, Image.Image):
         image = Image.fromarray(_images(np.asarray(image)[None], "the image")[0])
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG", optimize=smallest)
     return buffer.getvalue()
 
 
@@ -228,17 +232,17 @@ def save_png(image, path, max_kb=None):
     Raises:
         InputError: it does not fit with 32 colours either; nothing is written.
     """
-    data = png_bytes(image)
+    data = png_bytes(image, smallest=True)
     if max_kb is not None and len(data) > max_kb * 1000:
         full = Image.open(io.BytesIO(data)).convert("RGB")
         for colours in (256, 128, 64, 32):
             palette = _palette([full], colours)
-            data = png_bytes(full.quantize(palette=palette, dither=Image.Dither.NONE))
+            data = png_bytes(full.quantize(palette=palette, dither=Image.Dither.NONE), smallest=True)
             if len(data) <= max_kb * 1000:
                 break
         else:
-            raise InputError(f"{path} would take {len(data) / 1000:.0f} kB with 32 colours, more than {max_kb} "
-                             "kB; show fewer images or a smaller scale")
+            raise InputError(f"{path} would take {len(data) / 1000:.0f} kB with 32 colours, more than "
+                             f"{max_kb} kB; show fewer images or a smaller scale")
     with replacing_file(path) as temporary:
         temporary.write_bytes(data)
     return Path(path)
