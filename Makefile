@@ -5,12 +5,13 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test lab assets clean
+.PHONY: help venv demo test lab notebooks assets clean
 
 help:
 	@echo "make demo    distil a student from the embedded teacher and score it (10 minutes on 2 cores)"
 	@echo "make test    run every test and every notebook"
 	@echo "make lab     open the notebooks in JupyterLab"
+	@echo "make notebooks  execute the notebooks in place and clean them, e.g. with NAMES='01_dataset'"
 	@echo "make assets  remake the embedded teacher, student, judge and reference (hours; needs CIFAR-10)"
 	@echo "make clean   remove the environment and Python's caches; runs/ stays"
 
@@ -33,14 +34,16 @@ test: $(STAMP)
 lab: $(STAMP)
 	$(RUN) jupyter lab notebooks
 
-# Everything in gsoc_kd/assets, in the order in which one part needs the other.
+# Everything in gsoc_kd/assets and every table, in the order in which one part needs the other. A stopped run goes on.
 assets: $(STAMP)
 	$(RUN) gsoc_kd train-judge
 	$(RUN) gsoc_kd reference
-	$(RUN) gsoc_kd pretrain
-	$(RUN) gsoc_kd pairs
-	$(RUN) gsoc_kd distill
-	$(RUN) gsoc_kd evaluate
+	$(RUN) gsoc_kd pretrain --out runs/teacher
+	$(RUN) gsoc_kd embed --run runs/teacher --name teacher
+	$(RUN) gsoc_kd pairs --out runs/pairs
+	$(RUN) gsoc_kd distill --pairs runs/pairs --out runs/student
+	$(RUN) gsoc_kd embed --run runs/student --name student
+	$(RUN) gsoc_kd results
 
 clean:
 	rm -rf $(VENV) .pytest_cache build *.egg-info

@@ -50,9 +50,9 @@ def __dir__():
 
 
 class _Package(types.ModuleType):
-    """Four verbs share their module's name. Importing gsoc_kd.distill would put that module in the place of the
-    function kd.distill; here the function stays, whatever is imported first. (`from gsoc_kd.distill import ...`
-    reaches the module all the same.)"""
+    """Four verbs share their module's name. Importing gsoc_kd.distill would put that module in the place of
+    the function kd.distill; here the function stays, whatever is imported first. `from gsoc_kd.distill import x`
+    reaches the module all the same."""
 
     def __setattr__(self, name, value):
         if isinstance(value, types.ModuleType) and name in _HOME:

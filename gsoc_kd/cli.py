@@ -1,8 +1,8 @@
 """`gsoc-kd VERB`: the package's verbs as commands.
 
-Flags, defaults and help are read from the functions themselves (signature, docstring, fields of the config), so that
-a command and its function cannot drift apart. What is an object in Python (a teacher, pairs, real images) is a word
-here, a name or a path, and goes through the same loader that a notebook calls.
+Flags, defaults and help are read from the functions themselves (signature, docstring, fields of the config),
+so that a command and its function cannot drift apart. What is an object in Python (a teacher, pairs, real
+images) is a word here, a name or a path, and goes through the same loader that a notebook calls.
 """
 import contextlib
 import difflib
@@ -12,6 +12,7 @@ import inspect
 import io
 import json
 import re
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,10 @@ VERBS = {  # verb: (module, function, what --help says); a module is imported wh
     "results": ("embed", "results", "measure the embedded networks anew and write the pages' table"),
 }
 CONFIGS = {  # verb: module and class of its parameter `config`
-    "demo": ("distill", "DistillConfig"), "distill": ("distill", "DistillConfig"), "pretrain": ("pretrain", "PretrainConfig")}
+    "demo": ("distill", "DistillConfig"),
+    "distill": ("distill", "DistillConfig"),
+    "pretrain": ("pretrain", "PretrainConfig"),
+}
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,8 @@ WORDS = {
     "judge": Word("FOLDER", "cli.load_judge_from", default="embedded", help="the judge's folder."),
 }
 HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"}}  # of no use as a flag
-SHOWN = {"out": "FOLDER", "folder": "FOLDER", "root": "FOLDER", "device": "cpu|cuda|...", "inception": "FILE|download",
-         "size": "PIXELS"}
+SHOWN = {"out": "FOLDER", "folder": "FOLDER", "root": "FOLDER", "run": "FOLDER", "name": "student|teacher",
+         "device": "cpu|cuda|...", "inception": "FILE|download", "size": "PIXELS"}
 
 
 def main(argv=None):
@@ -72,8 +76,8 @@ def main(argv=None):
         print(f"gsoc-kd: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\ngsoc-kd: stopped; what is done is kept, the same command continues: gsoc-kd {' '.join(argv)}",
-              file=sys.stderr)
+        print("\ngsoc-kd: stopped; what is done is kept, the same command continues: "
+              f"gsoc-kd {shlex.join(argv)}", file=sys.stderr)
         return 130
 
 
@@ -90,9 +94,8 @@ def _main(argv):
         return 0
     verb, *words = argv
     if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, n=1)
-        raise InputError(f"there is no verb {verb!r}{f', did you mean {near[0]!r}?' if near else ''}; the verbs are "
-                         f"{', '.join(VERBS)}")
+        hint = "".join(f", did you mean {near!r}?" for near in difflib.get_close_matches(verb, VERBS, n=1))
+        raise InputError(f"there is no verb {verb!r}{hint}; the verbs are {', '.join(VERBS)}")
     module, function, _ = VERBS[verb]
     function = getattr(importlib.import_module(f"gsoc_kd.{module}"), function)
     given = _parse(verb, function, words)
@@ -126,7 +129,7 @@ def _parse(verb, function, words):
 
 
 def _parameters(verb, function, words):
-    """The parameters of the command: those of `function`, made into flags, and what their loaders can be told."""
+    """The command's parameters: those of `function`, made into flags, and what their loaders can be told."""
     signature, hints, told = inspect.signature(function), get_type_hints(function), _told(function)
     for name, parameter in signature.parameters.items():
         if name in HIDDEN.get(verb, ()):
@@ -153,9 +156,10 @@ def _flag(name, kind, default, told, shown=None, flag=None):
     if kind is None:
         kind = str if default in (None, inspect.Parameter.empty) else type(default)
     kind = Optional[int] if name == "size" else Optional[kind] if default is None else kind
-    options = {key: value for key, value in (("metavar", shown or SHOWN.get(name)), ("help", told), ("name", flag)) if value}
+    options = {"metavar": shown or SHOWN.get(name), "help": told, "name": flag}
+    options = tyro.conf.arg(**{key: value for key, value in options.items() if value})
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default,
-                             annotation=Annotated[kind, tyro.conf.arg(**options)])
+                             annotation=Annotated[kind, options])
 
 
 def _config(verb, words):
@@ -165,10 +169,11 @@ def _config(verb, words):
     module = importlib.import_module(f"gsoc_kd.{module}")
     kind, preset = getattr(module, name), "laptop"
     for word, following in zip(words, [*words[1:], ""]):
-        preset = following if word == "--preset" else word.removeprefix("--preset=") if "--preset=" in word else preset
+        if word.startswith("--preset"):
+            preset = word.partition("=")[2] or following
     config = kind.preset(preset)
-    yield _flag("preset", str, preset, "named settings to start from; the config options below change single ones, and "
-                "show this preset's values as their defaults.", "|".join(module.PRESETS))
+    yield _flag("preset", str, preset, "named settings to start from; the config options below change single "
+                "ones, and show this preset's values as their defaults.", "|".join(module.PRESETS))
     yield inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=config,
                             annotation=Annotated[kind, tyro.conf.OmitArgPrefixes])
 
@@ -181,7 +186,8 @@ def _load(function, given):
     for name, value in given.items():
         if name in WORDS and value is not None:
             word = WORDS[name]
-            value = _loader(word)(value, **word.fixed, **{extra: given[extra] for extra in word.also if extra in given})
+            more = {extra: given[extra] for extra in word.also if extra in given}
+            value = _loader(word)(value, **word.fixed, **more)
         if name in names:
             loaded[name] = value
     return loaded
@@ -193,7 +199,7 @@ def _loader(word):
 
 
 def load_generator(source):
-    """The generator to score: "student" or "teacher" (the embedded ones), a network's folder, a run's folder."""
+    """The generator to score: "student" or "teacher", the embedded ones, or the folder of a network or run."""
     from .teachers import EMBEDDED, load_teacher
     return load_teacher(EMBEDDED / source if source in ("student", "teacher") else source)
 
@@ -223,9 +229,9 @@ def _told(function):
 
 def _one_line(box):
     """tyro's framed complaint as one sentence."""
-    text = " ".join(line.strip(" │|") for line in re.split(r"Argument helptext|For full helptext", box)[0].splitlines()
-                    if not re.fullmatch(r"[\s│|╭╮╰╯─+-]*|[╭+].*[╮+]", line))
-    return " ".join(text.split())
+    lines = re.split(r"Argument helptext|For full helptext", box)[0].splitlines()
+    lines = [line.strip(" │|") for line in lines if not re.fullmatch(r"[\s│|╭╮╰╯─+-]*|[╭+].*[╮+]", line)]
+    return " ".join(" ".join(lines).split())
 
 
 # ---------------------------------------------------------------- what a command says at its end

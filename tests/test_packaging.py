@@ -1,5 +1,6 @@
-"""pyproject.toml, requirements.txt and environment.yml name the same packages, and the code imports no others."""
+"""pyproject.toml, requirements.txt and environment.yml name the same packages; the code imports no others."""
 import ast
+import itertools
 import json
 import re
 import subprocess
@@ -11,9 +12,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-tomllib = pytest.importorskip("tomllib", reason="reading pyproject.toml needs Python 3.11; left out are all tests of "
-                                                "the packaging, which do not depend on the Python version")
-COLAB = {"torch": "2.11.0", "numpy": "2.1.3", "ipywidgets": "7.7.1"}  # August 2026; a set-up cell must replace none
+tomllib = pytest.importorskip("tomllib", reason="reading pyproject.toml needs Python 3.11; left out are all "
+                                                "tests of packaging, which do not depend on the version")
+COLAB = {"torch": "2.11.0", "numpy": "2.1.3", "ipywidgets": "7.7.1"}  # August 2026; set-up must replace none
 IMPORTED_AS = {"pil": "pillow"}  # where a distribution's name is not that of its module
 
 
@@ -25,10 +26,12 @@ def project():
 @pytest.fixture(scope="module")
 def ranges(project):
     """{package: Requirement} of dependencies and extras."""
-    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
-    parsed = [Requirement(line) for line in lines]
-    assert len({(canonicalize_name(r.name), str(r)) for r in parsed}) == len({canonicalize_name(r.name) for r in parsed})
-    return {canonicalize_name(r.name): r for r in parsed}
+    found = {}
+    for line in itertools.chain(project["dependencies"], *project["optional-dependencies"].values()):
+        requirement = Requirement(line)
+        same = found.setdefault(canonicalize_name(requirement.name), requirement)
+        assert str(same) == str(requirement), "one package, two ranges"
+    return found
 
 
 def pins(lines):
@@ -51,7 +54,9 @@ def pinned():
 
 def test_every_range_has_a_pin_inside_it(ranges, pinned):
     assert sorted(set(ranges) - set(pinned)) == []
-    assert [f"{name}=={pinned[name]} is outside {r}" for name, r in ranges.items() if pinned[name] not in r.specifier] == []
+    outside = [f"{name}=={pinned[name]} is outside {r}" for name, r in ranges.items()
+               if pinned[name] not in r.specifier]
+    assert outside == []
 
 
 def test_environment_yml_is_the_conda_twin(pinned):
@@ -62,7 +67,7 @@ def test_environment_yml_is_the_conda_twin(pinned):
 
 
 def test_colab_versions_lie_inside_the_ranges(ranges):
-    assert [f"{name} {version}" for name, version in COLAB.items() if version not in ranges[name].specifier] == []
+    assert [name for name, version in COLAB.items() if version not in ranges[name].specifier] == []
 
 
 def test_torch_and_torchvision_pins_belong_together(pinned):
@@ -107,15 +112,16 @@ def test_assets_are_package_data():
 
 
 def test_the_repository_address_follows_from_pyproject(project):
-    """Only README, the notebooks and docs may spell the address out, as badges and links: all must be this one."""
+    """Only README, the notebooks and docs may spell it out too, as badges and links: all must be this one."""
     address = project["urls"]["Repository"].removeprefix("https://github.com/")
     owner, name = address.split("/")
     listed = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True)
     if listed.returncode:
-        pytest.skip("this is no git checkout: left out is the search of all tracked files for the repository's address")
+        pytest.skip("this is no git checkout: left out is the search of all tracked files for the address")
     wrong, elsewhere = [], []
     for path in map(Path, listed.stdout.splitlines()):
-        if path.suffix not in (".md", ".ipynb", ".py", ".toml", ".txt", ".yml", "", ".cfg") or not (ROOT / path).is_file():
+        readable = path.suffix in (".md", ".ipynb", ".py", ".toml", ".txt", ".yml", "")
+        if not readable or not (ROOT / path).is_file():
             continue
         text = (ROOT / path).read_text(encoding="utf-8", errors="ignore")
         found = re.findall(rf"([\w.-]+)/{re.escape(name)}\b", text)
@@ -128,5 +134,6 @@ def test_the_repository_address_follows_from_pyproject(project):
 def test_colab_badges_open_their_own_notebook(project):
     address = project["urls"]["Repository"].removeprefix("https://github.com/")
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        links = re.findall(r"https://colab\.research\.google\.com/github/([^\s)\"\\]+)", path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        links = re.findall(r"https://colab\.research\.google\.com/github/([^\s)\"\\]+)", text)
         assert set(links) == {f"{address}/blob/main/notebooks/{path.name}"}, path.name

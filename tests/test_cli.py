@@ -1,0 +1,196 @@
+"""Every verb as a command, in this process: flags, results, and one line for bad input."""
+import functools
+import importlib
+import json
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import gsoc_kd as kd
+from gsoc_kd.cli import VERBS, main
+from gsoc_kd.generators import ConvGenerator
+from gsoc_kd.images import to_uint8
+from gsoc_kd.pairs import draw_latents
+from gsoc_kd.weights import load_network, save_network
+
+FLAGS = {  # some flags that each verb must explain
+    "demo": ["--out", "--per-class", "--preset", "--kimg"],
+    "pairs": ["--teacher", "--psi", "--per-class", "--seed", "--out", "--chunk", "--device"],
+    "distill": ["--pairs", "--preset", "--out", "--real", "--batch", "--kimg", "--pixel-weight", "--device"],
+    "pretrain": ["--real", "--size", "--preset", "--out", "--batch", "--kimg"],
+    "evaluate": ["--generator", "--real", "--per-class", "--seed", "--inception", "--out"],
+    "train-judge": ["--out", "--epochs", "--seed"],
+    "reference": ["--train", "--test", "--judge", "--folder"],
+    "embed": ["--run", "--name"],
+    "results": ["--pages"],
+}
+TINY = dict(z_dim=8, num_classes=3, resolution=16, widths=(8, 8, 8), embed_dim=4)
+
+
+@pytest.fixture
+def run(capsys):
+    """run(*words) -> (exit code, stdout, stderr)."""
+    def command(*words):
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+    return command
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    """A folder with a tiny random teacher: three classes, 16 pixels."""
+    torch.manual_seed(0)
+    save_network(ConvGenerator(**TINY), tmp_path / "teacher")
+    return tmp_path / "teacher"
+
+
+@pytest.fixture
+def pairs(run, teacher, tmp_path):
+    """A folder with 12 pairs of that teacher, made by the command."""
+    run("pairs", "--teacher", teacher, "--per-class", 4, "--out", tmp_path / "pairs")
+    return tmp_path / "pairs"
+
+
+def refused(result, *told):
+    """The command ended with 2, wrote nothing to stdout and one line to stderr, which says all of `told`."""
+    code, out, err = result
+    assert (code, out) == (2, "") and err.startswith("gsoc-kd: error: ") and err.count("\n") == 1, result
+    assert [word for word in told if str(word) not in err] == [], err
+
+
+def test_every_public_name_is_there_whatever_is_imported_first():
+    for name in ("distill", "pretrain", "evaluate", "explore"):
+        assert isinstance(importlib.import_module(f"gsoc_kd.{name}"), types.ModuleType)
+    values = [getattr(kd, name) for name in kd.__all__]
+    assert all(callable(value) for value in values) and set(kd.__all__) <= set(dir(kd))
+    assert kd.distill.__module__ == "gsoc_kd.distill"
+    with pytest.raises(AttributeError, match="has no attribute 'distil'"):
+        kd.distil
+
+
+def test_help_lists_the_verbs_without_loading_torch():
+    code = "import sys; from gsoc_kd.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for verb, (_, _, told) in VERBS.items():
+        assert any(line.split()[:1] == [verb] and told in line for line in done.stdout.splitlines())
+
+
+def test_version(run):
+    assert run("--version") == (0, f"gsoc-kd {kd.__version__}\n", "")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_names_its_flags(run, verb):
+    code, out, err = run(verb, "--help")
+    assert (code, err) == (0, "")
+    assert [flag for flag in FLAGS[verb] if f"{flag} " not in out] == []
+
+
+def test_help_shows_the_presets_own_defaults(run):
+    def default(field, *words):
+        out = " ".join(run("distill", *words, "--help")[1].replace("│", " ").split())
+        return out.split(f"--{field} ")[1].split("(default: ")[1].split(")")[0]
+    assert default("batch", "--preset", "distylegan-2022") == "128"
+    assert default("batch") == str(kd.DistillConfig().batch)
+
+
+def test_pairs_holds_what_the_teacher_draws(run, teacher, tmp_path):
+    folder = tmp_path / "p"
+    code, out, _ = run("pairs", "--teacher", teacher, "--per-class", 5, "--seed", 3, "--chunk", 4,
+                       "--out", folder)
+    assert code == 0 and out.splitlines()[-1] == f"{folder}: 15 pairs, 5 a class, drawn by teacher"
+    made = kd.load_pairs(folder)
+    assert made.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    z = np.concatenate([draw_latents(3, chunk, count, 8) for chunk, count in enumerate((4, 4, 4, 3))])
+    assert np.array_equal(made.latents, z)
+    with torch.inference_mode():
+        network = load_network(teacher, (ConvGenerator,))
+        x = network(torch.from_numpy(z).float(), torch.from_numpy(made.labels))
+    grey_levels = np.abs(made.images.astype(int) - to_uint8(x).numpy())
+    assert grey_levels.max() <= 1  # a batch of another size may round once differently
+    assert made.images.std() > 1
+
+
+def test_distill_starts_from_a_preset_and_changes_fields(run, pairs, tmp_path):
+    code, out, _ = run("distill", "--pairs", pairs, "--preset", "smoke", "--kimg", 0.016,
+                       "--tick-kimg", 0.008, "--batch", 4, "--widths", 8, 8, 4, "--out", tmp_path / "s", "--device", "cpu")
+    assert code == 0 and out.splitlines()[-1].startswith(f"{tmp_path / 's'}: done; ")
+    config = json.loads((tmp_path / "s" / "config.json").read_text())
+    smoke = kd.DistillConfig.preset("smoke")
+    assert (config["kimg"], config["batch"], config["widths"]) == (0.016, 4, [8, 8, 4])
+    assert (config["disc_width"], config["lr"]) == (smoke.disc_width, smoke.lr)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "s" / "stats.jsonl").read_text().splitlines()]
+    assert steps == [2, 4]
+    assert kd.load_student(tmp_path / "s").config["widths"] in ([8, 8, 4], (8, 8, 4))
+
+
+def test_pretrain_reads_class_folders_of_any_size(run, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, size in (("cat", 20), ("dog", 24)):
+        (tmp_path / "real" / name).mkdir(parents=True)
+        for i in range(4):
+            picture = Image.fromarray(rng.integers(0, 256, (size, size, 3), np.uint8))
+            picture.save(tmp_path / "real" / name / f"{i}.png")
+    code, _, _ = run("pretrain", "--real", tmp_path / "real", "--size", 16, "--preset", "smoke", "--batch", 4,
+                     "--kimg", 0.008, "--widths", 8, 8, 4, "--out", tmp_path / "t", "--device", "cpu")
+    assert code == 0
+    made = kd.load_teacher(tmp_path / "t")
+    assert (made.num_classes, made.resolution, made.classes) == (2, 16, ("cat", "dog"))
+
+
+def test_evaluate_prints_a_table_and_writes_the_scores(run, tmp_path):
+    torch.manual_seed(0)
+    save_network(ConvGenerator(8, 10, 32, (8, 8, 8, 4), 4), tmp_path / "student")
+    code, out, _ = run("evaluate", "--generator", tmp_path / "student", "--per-class", 130, "--seed", 5,
+                       "--out", tmp_path / "scores.json")
+    assert code == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    expected = kd.evaluate(kd.load_student(tmp_path / "student"), per_class=130, seed=5, progress=False)
+    assert (scores["images"], scores["seed"]) == (1300, 5)
+    assert scores["cifar_fd"] == pytest.approx(expected["cifar_fd"], rel=1e-3)
+    assert scores["class_agreement"] == pytest.approx(expected["class_agreement"], abs=2e-3)
+    line = next(line for line in out.splitlines() if line.startswith("| student |"))
+    assert f"{scores['cifar_fd']:.2f}" in line and f"{scores['class_agreement']:.1%}" in line
+
+
+def test_bad_words_are_refused_in_one_line(run, teacher, pairs, tmp_path):
+    refused(run("destill"), "'destill'", "did you mean 'distill'")
+    refused(run("pairs", "--per-klass", 3), "--per-klass", "--per-class", "gsoc-kd pairs --help")
+    refused(run("pairs", "--per-class", "many"), "--per-class", "many")
+    refused(run("pairs", "--per-class"), "--per-class")
+    refused(run("pairs", "--per-class", 0, "--teacher", teacher), "per_class", "at least 1")
+    refused(run("evaluate"), "--generator")
+    refused(run("distill", "--preset", "huge"), "'huge'", "laptop", "smoke")
+    refused(run("distill", "--preset"), "laptop", "smoke")
+    refused(run("distill", "--pairs", pairs, "--batch", 0), "batch", "positive")
+    refused(run("pairs", "--teacher", teacher, "--device", "abacus"), "abacus")
+
+
+def test_missing_and_foreign_files_are_refused_in_one_line(run, teacher, pairs, tmp_path):
+    none = tmp_path / "none"
+    refused(run("distill", "--pairs", none, "--out", tmp_path / "s"), none, "does not exist")
+    refused(run("pairs", "--teacher", tmp_path / "none.pkl"), tmp_path / "none.pkl")
+    refused(run("pairs", "--teacher", tmp_path / "none"), tmp_path / "none", "does not exist")
+    refused(run("evaluate", "--generator", tmp_path), tmp_path, "config.json")
+    refused(run("pretrain", "--real", tmp_path / "none.zip", "--out", tmp_path / "t"), tmp_path / "none.zip")
+    refused(run("pairs", "--teacher", teacher, "--psi", 0.7), "psi", "StyleGAN2")
+    refused(run("pairs", "--teacher", teacher, "--out", teacher / "config.json"), teacher / "config.json")
+    refused(run("pairs", "--teacher", teacher, "--per-class", 5, "--out", pairs), pairs, "per_class")
+    assert not (tmp_path / "s").exists() and not (tmp_path / "t").exists()
+    assert len(kd.load_pairs(pairs)) == 12
+
+
+def test_a_stopped_command_says_that_it_continues(run, teacher, monkeypatch):
+    @functools.wraps(kd.make_pairs)
+    def stopped(**_):
+        raise KeyboardInterrupt
+    monkeypatch.setattr("gsoc_kd.pairs.make_pairs", stopped)
+    code, out, err = run("pairs", "--teacher", teacher, "--per-class", 7)
+    assert code == 130 and out == ""
+    assert err.strip().endswith(f"same command continues: gsoc-kd pairs --teacher {teacher} --per-class 7")
