@@ -2,12 +2,13 @@
 
     config.json               what was asked for; a run never resumes under another config
     checkpoint.pt             tensors and numbers to continue from; checkpoint.previous.pt is the one before
-    stats.jsonl               a line a tick: images seen, losses, images a second
+    stats.jsonl               a line a tick: images seen, losses, images a second; tensorboard/ too, if installed
     film/000012.png, film.gif a grid of the averaged generator a tick
     student/                  the averaged generator: config.json, model.safetensors, provenance.json
 
 All randomness is a function of (seed, step), so a checkpoint holds no random state and a resumed run is the same run.
 """
+import functools
 import json
 import os
 import warnings
@@ -144,6 +145,20 @@ def read_stats(folder, last_step=None):
 def append_stats(folder, row):
     with open(Path(folder) / "stats.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
+    if writer := _tensorboard(Path(folder) / "tensorboard"):
+        for name, value in row.items():
+            writer.add_scalar(name, value, row["step"])
+        writer.flush()
+
+
+@functools.cache
+def _tensorboard(folder):
+    """A writer of TensorBoard scalars, where TensorBoard is installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(folder)
 
 
 class Means:
