@@ -149,7 +149,7 @@ def explore(student="embedded", teacher="embedded", classes=None, scale=8):
         if _sizes(teacher) != _sizes(student):
             raise InputError(f"the student takes (z_dim, classes) {_sizes(student)}, the teacher "
                              f"{_sizes(teacher)}: give the teacher that it was distilled from, or teacher=None")
-    z_dim, num_classes = _sizes(student)
+    _, num_classes = _sizes(student)
     names = classes or getattr(teacher, "classes", None) or getattr(student, "classes", None)
     names = names or (CIFAR10_CLASSES if from_package else range(num_classes))
     names = [str(name) for name in names]
