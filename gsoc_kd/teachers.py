@@ -58,8 +58,8 @@ class Teacher:
         object.__setattr__(self, "classes", names)
 
     def __repr__(self):
-        return (f"Teacher({self.name!r}, {self.num_classes} classes, {self.resolution}x{self.resolution} pixels, "
-                f"z of {self.z_dim}, psi {self.psi:g})")
+        return (f"Teacher({self.name!r}, {self.num_classes} classes, {self.resolution}x{self.resolution} "
+                f"pixels, z of {self.z_dim}, psi {self.psi:g})")
 
     def __call__(self, z, y):
         z, y = check_latents(z, self.z_dim), check_labels(y, self.num_classes)

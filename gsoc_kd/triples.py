@@ -33,8 +33,9 @@ class Pairs:
     path: Path                            # their folder
 
     def __repr__(self):
-        return (f"Pairs({len(self)} of {self.num_classes} classes, {self.resolution}x{self.resolution} pixels, z of "
-                f"{self.z_dim}, {str(self.path)!r})")
+        side = self.resolution
+        return (f"Pairs({len(self)} of {self.num_classes} classes, {side}x{side} pixels, z of {self.z_dim}, "
+                f"{str(self.path)!r})")
 
     def __len__(self):
         return len(self.labels)
@@ -65,7 +66,7 @@ def load_pairs(path, verify: bool = True):
         verify: compare the sha256 of every file with the manifest (it reads all of them once).
 
     Returns:
-        Pairs; images and latents are memory-mapped, read-only.
+        Pairs; images and latents are memory-mapped: read as needed, and changes to them stay in memory.
 
     Raises:
         InputError: names the file or field that is missing, damaged or does not fit, and what to do.
@@ -90,7 +91,7 @@ def load_pairs(path, verify: bool = True):
         if verify and sha256(file) != manifest["sha256"][name]:
             raise InputError(f"{file} is not the file of the manifest (its sha256 differs): {again}")
         try:
-            arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False)
+            arrays[name] = np.load(file, mmap_mode="c", allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
             raise InputError(f"{file} cannot be read ({error}): {again}") from None
     _check(path, arrays, manifest["classes"])
