@@ -80,7 +80,7 @@ class Teacher:
                              f"numpy array or a tensor, uint8 {expected}")
         got = f"teacher {self.name!r} returned {pictures.dtype} {pictures.shape}, expected uint8 {expected}"
         if pictures.dtype != np.uint8:
-            raise InputError(f"{got}: for floats (N, 3, H, W) in [-1, 1] use gsoc_kd.to_uint8 in it")
+            raise InputError(f"{got}: for floats (N, 3, H, W) in [-1, 1] use gsoc_kd.images.to_uint8")
         if pictures.shape != expected:
             if pictures.shape == (count, 3, *expected[1:3]):
                 raise InputError(f"{got}: move the channels to the end, pictures.permute(0, 2, 3, 1)")
