@@ -30,7 +30,7 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, de
 
     Args:
         generator: a network, a Teacher or any black box (see `teachers.black_box`).
-        real: LabelledImages to measure against, instead of the embedded statistics of CIFAR-10's training set.
+        real: LabelledImages to measure against, instead of the embedded statistics of CIFAR-10's train split.
         per_class: pictures a class. The tables of this project use 1,000; compare only equal counts.
         seed: of the latents; those of class c are `pairs.draw_latents(seed, c, ...)`.
         inception: path of pytorch-fid's Inception weights, or "download": adds FID and the inception score.
@@ -51,7 +51,7 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, de
     """
     teacher = black_box(generator, device=device)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    judge = copy.deepcopy(judge or load_judge()).to(place)
+    judge = copy.deepcopy(judge or load_judge()).to(place, memory_format=torch.channels_last)
     if real is None:
         reference = reference or load_reference(judge=judge)
         if reference.judge != network_hash(judge):
@@ -97,7 +97,7 @@ def _real_floor(real, found, logits, held, rest, judge):
 
 
 def _hold_out(real, per_class):
-    """Rows of `per_class` images a class for the floor, and the others; (None, None) if fewer would be left."""
+    """Rows of `per_class` images a class for the floor, and the others; (None, None) if fewer are left."""
     rng = np.random.default_rng(0)
     rows = [rng.permutation(np.flatnonzero(real.labels == c)) for c in range(len(real.classes))]
     if min(map(len, rows)) < 2 * per_class:
@@ -190,8 +190,8 @@ def floor_row(floor=None, name="real test images (floor)"):
 
 
 def table(rows):
-    """GitHub markdown of dicts with name, parameters, macs, images_per_second, cifar_fd, class_agreement (what is
-    missing shows as –), then a sentence on what the numbers mean, with the `images` of each row."""
+    """GitHub markdown of dicts with name, parameters, macs, images_per_second, cifar_fd, class_agreement
+    (what is missing shows as –), then a sentence on what the numbers mean, with the `images` of each row."""
     lines = ["| | parameters | MACs an image | images/s | CIFAR-FD | class agreement |",
              "|---|--:|--:|--:|--:|--:|"]
     formats = {"parameters": _short, "macs": _short, "images_per_second": "{:,.0f}".format,
@@ -206,8 +206,8 @@ def table(rows):
         told = ", ".join(f"{name}: {count:,} images" for name, count in counts) or "image counts not given"
     against = next((f", against {e['reference']['images']:,} real ones ({e['reference']['split']})"
                     for e in rows if e.get("reference")), "")
-    return "\n".join([*lines, "", f"CIFAR-FD is measured in the features of this package's own judge and cannot "
-                                  f"be compared with published FID; {told}{against}."])
+    return "\n".join([*lines, "", f"CIFAR-FD is measured in the features of this package's own judge and "
+                                  f"cannot be compared with published FID; {told}{against}."])
 
 
 def _short(value):

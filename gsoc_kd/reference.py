@@ -42,8 +42,8 @@ def reference_of(real, found, digest):
 
 
 def judge_scores(reference, found, logits, labels, judge):
-    """CIFAR-FD, CIFAR-KID and class agreement of images with the judge's features (N, D) and logits (N, C), for
-    which `labels` (N,) were asked. Class agreement is None where the classes are not the judge's."""
+    """CIFAR-FD, CIFAR-KID and class agreement of images with the judge's features (N, D) and logits (N, C),
+    for which `labels` (N,) were asked. Class agreement is None where the classes are not the judge's."""
     names = reference.classes
     mean, std = kernel_distance(found, reference.features)
     per_class = [statistics(found[labels == c], f"images of {name!r}") for c, name in enumerate(names)]
@@ -62,7 +62,8 @@ def compute_reference(train, test, judge, folder=EMBEDDED, progress=True):
     """Writes reference.npz and reference.json: `train` (LabelledImages) as the judge sees it, and the floor,
     what the real images `test` score against it. Returns the Reference, as `load_reference` reads it.
 
-    reference.npz: float32 mean (D,), cov (D, D), class_mean (C, D), class_cov (C, D, D); float16 features (M, D).
+    reference.npz: float32 mean (D,), cov (D, D), class_mean (C, D), class_cov (C, D, D); float16 features
+    (M, D).
 
     Raises:
         InputError: different classes in train and test; too few images.

@@ -6,7 +6,8 @@ from torch import nn
 
 from gsoc_kd import metrics
 from gsoc_kd.files import InputError
-from gsoc_kd.metrics import Statistics, class_agreement, frechet_distance, inception_score, kernel_distance, statistics
+from gsoc_kd.metrics import (Statistics, class_agreement, frechet_distance, inception_score, kernel_distance,
+                             statistics)
 
 
 def gaussian(mean, cov):
@@ -69,13 +70,15 @@ def test_frechet_of_rotated_gaussians():
     a, b = np.diag([1.0, 9.0]), turn @ np.diag([1.0, 9.0]) @ turn.T
     # for 2x2 matrices, tr(M^1/2) = sqrt(tr M + 2 sqrt(det M))
     root = np.sqrt(np.trace(a @ b) + 2 * np.sqrt(np.linalg.det(a @ b)))
-    assert frechet_distance(gaussian([0, 0], a), gaussian([0, 0], b)) == pytest.approx(20 - 2 * root, abs=1e-12)
+    found = frechet_distance(gaussian([0, 0], a), gaussian([0, 0], b))
+    assert found == pytest.approx(20 - 2 * root, abs=1e-12)
 
 
 def test_frechet_agrees_with_other_implementations():
     linalg = pytest.importorskip("scipy.linalg", reason="scipy's matrix square root is left out")
     fid = pytest.importorskip("torchmetrics.image.fid", reason="torchmetrics' Fréchet distance is left out")
-    a, b = statistics(random_features(300, 40, seed=3)), statistics(random_features(400, 40, seed=4, shift=0.3))
+    a = statistics(random_features(300, 40, seed=3))
+    b = statistics(random_features(400, 40, seed=4, shift=0.3))
     ours = frechet_distance(a, b)
     root = np.trace(linalg.sqrtm(a.cov @ b.cov)).real
     by_sqrtm = ((a.mean - b.mean) ** 2).sum() + np.trace(a.cov) + np.trace(b.cov) - 2 * root
@@ -244,7 +247,7 @@ def test_inception_features_are_those_of_the_whole_network(inception_file):
 
 def test_inception_without_weights_says_where_they_are(tmp_path, monkeypatch):
     pytest.importorskip("pytorch_fid", reason="Inception features are left out")
-    with pytest.raises(InputError, match="nowhere.pth do not exist; download pt_inception-2015-12-05-6726825d.pth"):
+    with pytest.raises(InputError, match="nowhere.pth do not exist; download pt_inception-2015-12-05"):
         metrics.InceptionFeatures(tmp_path / "nowhere.pth")
     (tmp_path / "other.pth").write_bytes(b"not weights")
     with pytest.raises(InputError, match="other.pth does not hold pytorch-fid's Inception weights"):
