@@ -119,6 +119,10 @@ def test_a_page_is_finished_and_has_its_links(page):
         assert any(link.startswith(("../gsoc_kd/", "../notebooks/")) for link in found)
 
 
+def test_the_readme_is_finished():
+    assert "@@" not in read(ROOT / "README.md"), "a marker was left"
+
+
 @pytest.mark.parametrize("notebook, page", PAGE_OF_NOTEBOOK.items())
 def test_page_and_notebook_link_each_other(notebook, page):
     text = read(DOCS / f"{page}.md")
