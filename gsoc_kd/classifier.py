@@ -1,4 +1,4 @@
-"""The judge: a small CIFAR-10 classifier that scores pictures where Inception cannot be had (docs/Evaluation.md).
+"""The judge: a small CIFAR-10 classifier that scores where Inception cannot be had (docs/Evaluation.md).
 
 It is trained on real images only, and no generator ever trains against it.
 """
@@ -14,16 +14,16 @@ from tqdm import tqdm
 from .files import InputError
 from .images import load_images, to_float
 from .runs import fast_bfloat16
-from .weights import load_network, provenance, save_network
+from .weights import load_network, network_folder, provenance, save_network
 
 EMBEDDED = Path(__file__).parent / "assets" / "judge"
 
 
 class Judge(nn.Module):
-    """A narrow residual network in the manner of ResNet-9 (residual learning: He et al. 2015, arXiv 1512.03385).
+    """A narrow residual network like ResNet-9 (residual learning: He et al. 2015, arXiv 1512.03385).
 
     forward(x): x (N, 3, 32, 32) float in [-1, 1] -> logits (N, num_classes).
-    features(x): (N, feature_width), the input of the last linear layer, on which CIFAR-FD and CIFAR-KID are computed.
+    features(x): (N, feature_width), the input of the last linear layer; CIFAR-FD and CIFAR-KID use them.
     """
 
     def __init__(self, num_classes=10, widths=(32, 64, 128, 128)):
@@ -73,18 +73,21 @@ def load_judge():
 def accuracy(judge, data, batch=500):
     """Share of `data` (LabelledImages) that the judge puts in the right class."""
     device = next(judge.parameters()).device
+    right = 0
     with torch.inference_mode():
-        right = sum((judge(to_float(data.images[i:i + batch], device)).argmax(1).cpu()
-                     == torch.from_numpy(data.labels[i:i + batch])).sum().item() for i in range(0, len(data), batch))
+        for i in range(0, len(data), batch):
+            said = judge(to_float(data.images[i:i + batch], device)).argmax(1).cpu()
+            right += (said == torch.from_numpy(data.labels[i:i + batch])).sum().item()
     return right / len(data)
 
 
-def train_judge(out=str(EMBEDDED), epochs: int = 15, batch: int = 128, lr: float = 0.2, weight_decay: float = 5e-4,
-                label_smoothing: float = 0.1, seed: int = 0, root: str | None = None):
-    """Trains the judge on CIFAR-10's training images and writes it in float16, about 20 minutes on 2 CPU cores.
+def train_judge(out=str(EMBEDDED), epochs: int = 15, batch: int = 128, lr: float = 0.2,
+                weight_decay: float = 5e-4, label_smoothing: float = 0.1, seed: int = 0,
+                root: str | None = None):
+    """Trains the judge on CIFAR-10's training images and writes it in float16: 20 minutes on 2 CPU cores.
 
-    SGD with Nesterov momentum and a learning rate that rises for a fifth of the time and then falls to zero; random
-    flips and shifts by up to 2 pixels; the saved weights average the last epochs' steps.
+    SGD with Nesterov momentum and a learning rate that rises for a fifth of the time and then falls to zero;
+    random flips and shifts by up to 2 pixels; the saved weights average the last epochs' steps.
 
     Args:
         out: folder for the trained judge; the embedded one by default.
@@ -101,14 +104,18 @@ def train_judge(out=str(EMBEDDED), epochs: int = 15, batch: int = 128, lr: float
     """
     if epochs < 1 or batch < 2:
         raise InputError(f"epochs must be at least 1 and batch at least 2, got {epochs} and {batch}")
+    network_folder(out)  # refuses before the training, not after it
     train, test = load_images(split="train", root=root), load_images(split="test", root=root)
+    if batch > len(train):
+        raise InputError(f"a batch of {batch} needs at least as many images, {train.source} has {len(train)}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     images, labels = torch.from_numpy(train.images).to(device), torch.from_numpy(train.labels).to(device)
     torch.manual_seed(seed)
     judge = Judge(len(train.classes)).to(device, memory_format=torch.channels_last)
     steps = len(train) // batch * epochs
-    optimizer = torch.optim.SGD(judge.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min(s / (0.2 * steps), (steps - s) / (0.8 * steps)))
+    optimizer = torch.optim.SGD(judge.parameters(), lr, 0.9, weight_decay=weight_decay, nesterov=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda s: min(s / (0.2 * steps), (steps - s) / (0.8 * steps)))
     average = torch.optim.swa_utils.AveragedModel(
         judge, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99), use_buffers=True)
 
@@ -130,7 +137,8 @@ def train_judge(out=str(EMBEDDED), epochs: int = 15, batch: int = 128, lr: float
     judge = average.module.eval()
     test_accuracy = accuracy(judge, test)
     save_network(judge.float(), out, dtype=torch.float16, provenance=provenance(
-        command=f"gsoc-kd train-judge --epochs {epochs} --batch {batch} --lr {lr} --seed {seed}",
+        command=f"gsoc-kd train-judge --epochs {epochs} --batch {batch} --lr {lr} "
+                f"--weight-decay {weight_decay} --label-smoothing {label_smoothing} --seed {seed}",
         data=f"{train.source}, {len(train)} images; scored on {test.source}, {len(test)} images",
         seconds=time.time() - start, scores={"test_accuracy": test_accuracy}))
     print(f"judge: {test_accuracy:.2%} of {len(test)} test images right; written to {out}")

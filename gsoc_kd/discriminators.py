@@ -8,7 +8,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from .files import InputError
 from .generators import class_weights, orthogonal_init
+
+
+def _check_resolution(resolution):
+    if resolution < 16 or resolution % 16:
+        raise InputError(f"a disc halves its pictures four times: the resolution must be a multiple of 16, got {resolution}")
 
 
 def _down(width_in, width_out):
@@ -20,6 +26,7 @@ class DiStyleGANDiscriminator(nn.Module):
 
     def __init__(self, num_classes=10, resolution=32, width=128, project_dim=128):
         super().__init__()
+        _check_resolution(resolution)
         self.config = dict(num_classes=num_classes, resolution=resolution, width=width, project_dim=project_dim)
         self.num_classes = num_classes
         widths = (3, width, width, 2 * width, 4 * width)
@@ -42,25 +49,40 @@ class DiStyleGANDiscriminator(nn.Module):
 class ProjectionDiscriminator(nn.Module):
     """A light disc with spectral norm (Miyato et al. 2018, arXiv 1802.05957) that takes the label by projection
     (Miyato & Koyama 2018, arXiv 1802.05637): logit = v.h + e_y.h, h the sum over the last map.
+
+    Args:
+        group: minibatch standard deviation (Karras et al. 2017, arXiv 1710.10196, section 3): the last convolution also
+            sees how much groups of so many successive pictures differ, so that a generator that draws one picture a
+            class is found out. The batch must be a multiple of it; 0: off.
     """
 
-    def __init__(self, num_classes=10, resolution=32, width=64):
+    def __init__(self, num_classes=10, resolution=32, width=64, group=0):
         super().__init__()
-        self.config = dict(num_classes=num_classes, resolution=resolution, width=width)
-        self.num_classes = num_classes
-        widths = (3, width, 2 * width, 4 * width, 8 * width)
-        self.convs = nn.ModuleList(_down(i, o) for i, o in zip(widths, widths[1:]))
+        _check_resolution(resolution)
+        self.config = dict(num_classes=num_classes, resolution=resolution, width=width, group=group)
+        self.num_classes, self.group = num_classes, group
+        inputs, outputs = (3, width, 2 * width, 4 * width + (group > 0)), (width, 2 * width, 4 * width, 8 * width)
+        self.convs = nn.ModuleList(_down(i, o) for i, o in zip(inputs, outputs))
         self.output = spectral_norm(nn.Linear(8 * width, 1))
         self.embedding = spectral_norm(nn.Linear(num_classes, 8 * width, bias=False))
 
     def forward(self, x, y):
         maps = []
         for conv in self.convs:
+            if self.group and conv is self.convs[-1]:
+                x = torch.cat([x, minibatch_deviation(x, self.group)], 1)                # (N, 4 width + 1, ...)
             x = F.leaky_relu(conv(x), 0.2)
             maps.append(x)
         h = x.sum((2, 3))                                                                # (N, 8 width)
         e = self.embedding(class_weights(y, self.num_classes))
         return self.output(h).squeeze(1) + (e * h).sum(1), maps
+
+
+def minibatch_deviation(x, group):
+    """(N, C, H, W) -> (N, 1, H, W): standard deviation within each group of successive pictures, averaged over C, H, W."""
+    n, _, h, w = x.shape
+    deviation = x.float().unflatten(0, (n // group, group)).var(1, unbiased=False).add(1e-8).sqrt().mean((1, 2, 3))
+    return deviation.repeat_interleave(group)[:, None, None, None].expand(n, 1, h, w).to(x.dtype)
 
 
 def augment(x, rng, shift=3, brightness=0.5, copies=1):

@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -41,6 +40,7 @@ class DistillConfig:
     embed_dim: int = 32  # conv: width of the class embedding
     rank: int | None = 48  # conv: the first linear layer goes through so many dimensions; None: it does not
     block: str = "conv"  # conv: "conv" or "separable"
+    skip_z: bool = False  # conv: the batch norms see the latent too
     disc: str = "projection"  # projection: ProjectionDiscriminator; distylegan: the 2022 disc
     disc_width: int = 32  # the disc's channels after its first convolution
     feature_weight: float = 1.0  # of the feature loss, L1 between the disc's maps
@@ -65,9 +65,8 @@ class DistillConfig:
         return runs.preset(cls, PRESETS, name, changes)
 
     def __post_init__(self):
-        for name in ("kimg", "tick_kimg", "batch", "lr", "disc_lr", "adversarial_every"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"DistillConfig.{name} must be positive, got {getattr(self, name)!r}")
+        runs.check_config(self, positive=("kimg", "tick_kimg", "batch", "disc_width", "adversarial_every", "lr",
+                                          "disc_lr"), shares=("betas", "ema"))
         for name, choices in (("student", ("conv", "distylegan")), ("disc", ("projection", "distylegan"))):
             if getattr(self, name) not in choices:
                 raise InputError(f"DistillConfig.{name} must be one of {choices}, got {getattr(self, name)!r}")
@@ -79,7 +78,7 @@ def make_networks(config, z_dim, num_classes, resolution):
     """The student and the disc that a config asks for, for pairs of this shape."""
     c, shape = config, (num_classes, resolution)
     if c.student == "conv":
-        student = ConvGenerator(z_dim, *shape, c.widths, c.embed_dim, c.rank, c.block)
+        student = ConvGenerator(z_dim, *shape, c.widths, c.embed_dim, c.rank, c.block, c.skip_z)
     else:
         student = DiStyleGANGenerator(z_dim, *shape)
     disc = (ProjectionDiscriminator if c.disc == "projection" else DiStyleGANDiscriminator)(*shape, c.disc_width)
@@ -104,26 +103,27 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
     Raises:
         InputError: bad pairs, config or images; another run in `out`; a loss that is not finite.
     """
-    # ---- data and folder
+    # ---- data
     pairs = load_pairs(pairs) if isinstance(pairs, str) or hasattr(pairs, "__fspath__") else pairs
     real = load_images(real) if isinstance(real, str) or hasattr(real, "__fspath__") else real
     c = config or DistillConfig()
     if real is not None and (real.resolution, len(real.classes)) != (pairs.resolution, pairs.num_classes):
         raise InputError(f"real images are {real.resolution} pixels wide in {len(real.classes)} classes, the pairs "
                          f"{pairs.resolution} in {pairs.num_classes}; load them with size={pairs.resolution}")
-    device = runs.pick_device(device)
-    accelerator = Accelerator(cpu=device.type == "cpu",
-                              kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+    accelerator = runs.make_accelerator(runs.pick_device(device))
     device, world, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
     bfloat16 = runs.fast_bfloat16(device) if c.bfloat16 is None else c.bfloat16
     if c.batch % world:
         raise InputError(f"DistillConfig.batch {c.batch} cannot be divided among {world} processes")
-    folder = runs.open_folder(
-        out, {"verb": "distill", **asdict(c), "pairs": sha256(pairs.path / "manifest.json"),
-              "real": real and f"{real.source}, {len(real)} images"}, accelerator.is_main_process)
+    with_gan, with_disc_gan = (real is not None and weight > 0 for weight in (c.gan_weight, c.disc_gan_weight))
+    with_disc = with_gan or with_disc_gan or max(c.feature_weight, c.adversarial_weight) > 0
+    if not with_gan and not max(c.feature_weight, c.pixel_weight, c.adversarial_weight) > 0:
+        raise InputError("DistillConfig: only gan_weight is above 0, and that term needs real images: give real=...")
     x_all, y_all, z_all = (torch.from_numpy(np.array(a)).to(device) for a in (pairs.images, pairs.labels, pairs.latents))
     if real is not None:
         real_images, real_labels = torch.from_numpy(real.images).to(device), torch.from_numpy(real.labels).to(device)
+    batches = runs.Batches(len(pairs), c.batch, c.seed, device)
+    real_batches = runs.Batches(len(real), c.batch, c.seed, device, stream=1) if with_gan or with_disc_gan else None
 
     # ---- networks
     torch.manual_seed(c.seed)
@@ -134,7 +134,11 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
     disc_optimizer = torch.optim.Adam(disc.parameters(), c.disc_lr, betas=c.betas)
     parts = dict(student=student, disc=disc, average=average, optimizer=optimizer, disc_optimizer=disc_optimizer)
 
-    # ---- resume
+    # ---- folder, resume
+    with accelerator.main_process_first():
+        folder = runs.open_folder(out, {
+            "verb": "distill", **asdict(c), "pairs": sha256(pairs.path / "manifest.json"),
+            "real": real and f"{real.source}, {len(real)} images"}, accelerator.is_main_process)
     first = 0
     if state := runs.load_checkpoint(folder):
         first = state["step"]
@@ -145,11 +149,8 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
     student, disc, optimizer, disc_optimizer = accelerator.prepare(student, disc, optimizer, disc_optimizer)
 
     # ---- the loop
-    with_gan = real is not None and max(c.gan_weight, c.disc_gan_weight) > 0
-    with_disc = with_gan or max(c.feature_weight, c.adversarial_weight) > 0
-    steps, tick = max(1, round(c.kimg * 1000 / c.batch)), max(1, round(c.tick_kimg * 1000 / c.batch))
-    batches, means, clock = runs.Batches(len(pairs), c.batch, c.seed, device), runs.Means(), time.time()
-    real_batches = runs.Batches(len(real), c.batch, c.seed, device, stream=1) if with_gan else None
+    steps, tick = (max(1, round(k * 1000 / c.batch)) for k in (c.kimg, c.tick_kimg))
+    means, clock = runs.Means(), time.time()
     seconds = stats[-1]["seconds"] if stats else 0.0
     bar = tqdm(total=steps * c.batch, initial=first * c.batch, desc="distill", unit="pair",
                disable=not accelerator.is_main_process)
@@ -164,7 +165,7 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
         losses = {}
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             x_student = student(z, y).float()
-            if with_gan:
+            if real_batches:
                 fresh = real_batches(step)[rank::world]
                 x_real, y_real = to_float(real_images[fresh]), real_labels[fresh]
                 z_fresh = torch.randn(len(fresh), pairs.z_dim, generator=rng, device=device)
@@ -172,23 +173,23 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
 
         # disc step: teacher against student, real against student on fresh noise
         if with_disc:
-            plain_disc.requires_grad_(True)
+            plain_disc.train().requires_grad_(True)
             seen, labels = [x_teacher, x_student.detach()], [y, y]
-            if with_gan:
+            if with_disc_gan:
                 seen, labels = seen + [x_real, x_fresh.detach()], labels + [y_real, y_real]
             seen = augment(torch.cat(seen), runs.rng(c.seed, step, device, 100 + rank), c.shift, c.brightness, len(seen))
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 logits, maps = disc(seen, torch.cat(labels))
             logits = logits.float().split(len(y))
             losses["disc"] = disc_loss = hinge_discriminator(logits[0], logits[1])
-            if with_gan:
+            if with_disc_gan:
                 losses["disc_gan"] = hinge_discriminator(logits[2], logits[3])
                 disc_loss = disc_loss + c.disc_gan_weight * losses["disc_gan"]
             disc_optimizer.zero_grad(set_to_none=True)
             accelerator.backward(disc_loss)
             disc_optimizer.step()
             maps_teacher = [m[:len(y)].detach().float() for m in maps]
-            plain_disc.requires_grad_(False)
+            plain_disc.eval().requires_grad_(False)  # looked through as it now is, spectral norms included
 
         # student step: the four terms, on the same draws of augmentation
         loss = 0.0
@@ -208,7 +209,7 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
             if c.adversarial_weight and adversarial:
                 losses["adversarial"] = hinge_generator(logits[0])
                 loss = loss + c.adversarial_weight * losses["adversarial"]
-            if c.gan_weight and with_gan and adversarial:
+            if with_gan and adversarial:
                 losses["gan"] = hinge_generator(logits[1])
                 loss = loss + c.gan_weight * losses["gan"]
         if losses.keys() - {"disc", "disc_gan"}:
@@ -222,7 +223,7 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
         # tick: read the losses, save, draw
         if (step + 1) % tick == 0 or step + 1 == steps:
             row = {"step": step + 1, "kimg": (step + 1) * c.batch / 1000, **means.take(accelerator)}
-            runs.check_finite(row, step + 1, folder)
+            runs.check_finite(row, plain_student, step + 1, folder)
             if accelerator.is_main_process:
                 spent, clock = time.time() - clock, time.time()
                 seconds += spent
@@ -233,8 +234,8 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
                     f"{len(pairs)} pairs", seconds=seconds, config=asdict(c), classes=list(pairs.classes),
                     kimg=row["kimg"]))
                 frame(mean_student, pairs.classes, folder / "film" / f"{step + 1:07d}.png")
-                runs.save_checkpoint(folder, {"step": step + 1, **{n: p.state_dict() for n, p in parts.items()}})
                 runs.append_stats(folder, row)
+                runs.save_checkpoint(folder, {"step": step + 1, **{n: p.state_dict() for n, p in parts.items()}})
                 stats.append(row)
                 bar.set_postfix({n: f"{row[n]:.3f}" for n in losses})
             since = 0

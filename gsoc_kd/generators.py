@@ -14,7 +14,7 @@ from .files import InputError
 
 
 def class_weights(y, num_classes):
-    """Labels as weights: (N,) integers become one-hot rows, (N, num_classes) floats stay.
+    """Labels as weights, float32: (N,) integers become one-hot rows, (N, num_classes) floats stay.
 
     Raises:
         InputError: another shape, or (where it costs no synchronisation, on the CPU) a label outside 0..C-1.
@@ -24,7 +24,7 @@ def class_weights(y, num_classes):
             raise InputError(f"labels y must lie in 0..{num_classes - 1}, got {int(y.min())}..{int(y.max())}")
         return (y[:, None] == torch.arange(num_classes, device=y.device)).float()
     if y.ndim == 2 and y.shape[1] == num_classes and y.is_floating_point():
-        return y
+        return y.float()
     raise InputError(f"labels y must be (N,) integers or (N, {num_classes}) class weights, got "
                      f"{tuple(y.shape)} {y.dtype}")
 
@@ -34,16 +34,22 @@ def normalise_z(z):
     return z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
 
 
-def _check_z(z, z_dim):
-    if z.ndim != 2 or z.shape[1] != z_dim:
-        raise InputError(f"latents z must be (N, {z_dim}), got {tuple(z.shape)}")
+def _check(z, y, z_dim):
+    for name, tensor in (("latents z", z), ("labels y", y)):
+        if not isinstance(tensor, torch.Tensor):
+            raise InputError(f"{name} must be a tensor, got {type(tensor).__name__}; gsoc_kd.black_box(network) takes "
+                             "arrays and lists too")
+    if z.ndim != 2 or z.shape[1] != z_dim or not z.is_floating_point():
+        raise InputError(f"latents z must be floats (N, {z_dim}), got {tuple(z.shape)} {z.dtype}")
+    if y.shape[:1] != z.shape[:1]:
+        raise InputError(f"latents z and labels y must be equally many, got {tuple(z.shape)} and {tuple(y.shape)}")
 
 
 class ConvGenerator(nn.Module):
     """Latent and class embedding -> 4x4 -> up blocks with conditional batch norm -> picture.
 
-    A block doubles the resolution (nearest), convolves 3x3, normalises with gains and biases that the class
-    embedding sets (conditional batch norm, as in BigGAN, Brock et al. 2018, appendix B) and applies ReLU.
+    A block doubles the resolution (nearest), convolves 3x3, normalises with gains and biases that class
+    embedding and latent set (conditional batch norm, as in BigGAN, Brock et al. 2018, appendix B) and applies ReLU.
 
     Args:
         widths: channels at 4x4, 8x8, ... up to `resolution`; the one knob from laptop's teacher to tiny student.
@@ -51,31 +57,39 @@ class ConvGenerator(nn.Module):
         rank: factor the first linear layer through so many dimensions, where most of a narrow student's parameters
             would be; None for one full layer.
         block: "conv", or "separable": depthwise 3x3 then pointwise 1x1 (TinyGAN, Chang & Lu 2020, section 3.1).
+        skip_z: the conditional batch norms see the latent too, as in BigGAN; without it a GAN trained from scratch
+            soon draws one picture a class.
     """
 
     def __init__(self, z_dim=128, num_classes=10, resolution=32, widths=(256, 128, 64, 32), embed_dim=64, rank=None,
-                 block="conv"):
+                 block="conv", skip_z=True):
         super().__init__()
         if block not in ("conv", "separable"):
             raise InputError(f"block must be 'conv' or 'separable', got {block!r}")
+        if min(z_dim, num_classes, embed_dim, 1 if rank is None else rank, *widths) < 1:
+            raise InputError(f"z_dim {z_dim}, num_classes {num_classes}, embed_dim {embed_dim}, rank {rank} and widths "
+                             f"{tuple(widths)} must all be at least 1")
         if 4 * 2 ** (len(widths) - 1) != resolution:
             raise InputError(f"{len(widths)} widths end at {4 * 2 ** (len(widths) - 1)} pixels, not at {resolution}; "
                              f"give one width each for 4x4, 8x8, ... {resolution}x{resolution}")
         self.config = dict(z_dim=z_dim, num_classes=num_classes, resolution=resolution, widths=list(widths),
-                           embed_dim=embed_dim, rank=rank, block=block)
-        self.z_dim, self.num_classes, self.resolution = z_dim, num_classes, resolution
+                           embed_dim=embed_dim, rank=rank, block=block, skip_z=skip_z)
+        self.z_dim, self.num_classes, self.resolution, self.skip_z = z_dim, num_classes, resolution, skip_z
         self.embedding = nn.Parameter(torch.randn(num_classes, embed_dim))
         inputs, outputs = z_dim + embed_dim, widths[0] * 16
         self.linear = (nn.Linear(inputs, outputs) if rank is None else
                        nn.Sequential(nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs)))
-        self.norm = ConditionalBatchNorm(widths[0], embed_dim)
-        self.blocks = nn.ModuleList(UpBlock(i, o, embed_dim, block) for i, o in zip(widths, widths[1:]))
+        condition = inputs if skip_z else embed_dim
+        self.norm = ConditionalBatchNorm(widths[0], condition)
+        self.blocks = nn.ModuleList(UpBlock(i, o, condition, block) for i, o in zip(widths, widths[1:]))
         self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def forward(self, z, y):
-        _check_z(z, self.z_dim)
+        _check(z, y, self.z_dim)
         e = class_weights(y, self.num_classes) @ self.embedding                          # (N, embed_dim)
-        x = self.linear(torch.cat([normalise_z(z), e], 1)).unflatten(1, (-1, 4, 4))      # (N, widths[0], 4, 4)
+        ze = torch.cat([normalise_z(z), e], 1)                                           # (N, z_dim + embed_dim)
+        e = ze if self.skip_z else e
+        x = self.linear(ze).unflatten(1, (-1, 4, 4))                                     # (N, widths[0], 4, 4)
         x = x.contiguous(memory_format=torch.channels_last)
         x = F.relu(self.norm(x, e))
         for block in self.blocks:
@@ -84,12 +98,12 @@ class ConvGenerator(nn.Module):
 
 
 class UpBlock(nn.Module):
-    def __init__(self, width_in, width_out, embed_dim, block):
+    def __init__(self, width_in, width_out, condition, block):
         super().__init__()
         self.conv = (nn.Conv2d(width_in, width_out, 3, padding=1, bias=False) if block == "conv" else nn.Sequential(
             nn.Conv2d(width_in, width_in, 3, padding=1, groups=width_in, bias=False),
             nn.Conv2d(width_in, width_out, 1, bias=False)))
-        self.norm = ConditionalBatchNorm(width_out, embed_dim)
+        self.norm = ConditionalBatchNorm(width_out, condition)
 
     def forward(self, x, e):
         x = self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
@@ -97,12 +111,12 @@ class UpBlock(nn.Module):
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch norm whose gain and bias are linear in the class embedding."""
+    """Batch norm whose gain and bias are linear in a condition: the class embedding, and the latent with skip_z."""
 
-    def __init__(self, width, embed_dim):
+    def __init__(self, width, condition):
         super().__init__()
         self.norm = nn.BatchNorm2d(width, affine=False)
-        self.affine = nn.Linear(embed_dim, 2 * width)
+        self.affine = nn.Linear(condition, 2 * width)
         nn.init.normal_(self.affine.weight, std=0.02)
         nn.init.zeros_(self.affine.bias)
 
@@ -119,7 +133,7 @@ class DiStyleGANGenerator(nn.Module):
 
     def __init__(self, z_dim=512, num_classes=10, resolution=32, width=256, project_dim=128):
         super().__init__()
-        ups = int(math.log2(resolution / 4))
+        ups = int(math.log2(max(resolution, 4) / 4))
         if 4 * 2 ** ups != resolution or width % 2 ** ups:
             raise InputError(f"resolution must be 4 times a power of two and width divisible by {2 ** ups}, "
                              f"got {resolution} and {width}")
@@ -138,7 +152,7 @@ class DiStyleGANGenerator(nn.Module):
         orthogonal_init(self)
 
     def forward(self, z, y):
-        _check_z(z, self.z_dim)
+        _check(z, y, self.z_dim)
         x = torch.cat([self.project(z), class_weights(y, self.num_classes)], 1)           # (N, project_dim + C)
         x = self.linear(x).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
         return self.to_rgb(self.blocks(x)).tanh()

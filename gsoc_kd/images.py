@@ -4,6 +4,7 @@ import json
 import os
 import zipfile
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .files import InputError, read_json, replacing_folder, sha256, write_json
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SUFFIXES = (".png", ".jpg", ".jpeg")
+CACHED = ("images.npy", "labels.npy", "classes.json")  # what a decoded zip leaves in the cache
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,13 @@ class LabelledImages:
 
     def take(self, per_class):
         """The first `per_class` images of every class, in the order of the classes."""
+        if isinstance(per_class, bool) or not isinstance(per_class, int) or per_class < 1:
+            raise InputError(f"per_class must be a positive whole number, got {per_class!r}")
         short = {name: n for name, n in self.counts().items() if n < per_class}
         if short:
             raise InputError(f"{self.source} has fewer than {per_class} images of {short}; ask for fewer")
-        rows = np.concatenate([np.flatnonzero(self.labels == c)[:per_class] for c in range(len(self.classes))])
+        rows = [np.flatnonzero(self.labels == c)[:per_class] for c in range(len(self.classes))]
+        rows = np.concatenate(rows)
         return LabelledImages(self.images[rows], self.labels[rows], self.classes, self.source)
 
 
@@ -73,8 +78,8 @@ def load_images(source="cifar10", split="train", root=None, size=None, download=
 
     Args:
         source: "cifar10"; or a dataset zip (image members and a `dataset.json` with `labels`: [[name, class
-            index], ...] and optionally `classes`, the layout of StyleGAN2-ADA's dataset tool); or a folder with
-            one folder of PNG/JPEG files a class.
+            index], ...] and optionally `classes`, the layout of StyleGAN2-ADA's dataset tool); or a folder
+            with one folder of PNG/JPEG files a class.
         split: "train" (50,000 images) or "test" (10,000), for "cifar10" only.
         root: where to look for CIFAR-10: a folder with cifar10-train.zip and cifar10-test.zip, or with
             torchvision's `cifar-10-batches-py`. Default: the environment variable GSOC_KD_DATA, else `data`.
@@ -88,18 +93,18 @@ def load_images(source="cifar10", split="train", root=None, size=None, download=
     Raises:
         InputError: nothing there; a broken or odd-sized image (named); missing labels; an empty class.
     """
-    if size is not None and (not isinstance(size, int) or size < 1):
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         raise InputError(f"size must be a positive whole number of pixels, got {size!r}")
     if source == "cifar10":
         return _load_cifar10(split, root, size, download)
     path = Path(source)
     if path.is_dir():
         return _load_class_folders(path, size)
-    if path.is_file() and zipfile.is_zipfile(path):
+    if path.is_file() and (path.suffix.lower() == ".zip" or zipfile.is_zipfile(path)):
         return _load_zip(path, size)
     if path.is_file():
         raise InputError(f"{path} is neither a dataset zip nor a folder of classes")
-    raise InputError(f"{path} does not exist; give 'cifar10', a dataset zip or a folder with a folder a class")
+    raise InputError(f"{path} does not exist; give 'cifar10', a dataset zip or a folder of class folders")
 
 
 # ---------------------------------------------------------------- CIFAR-10
@@ -114,13 +119,18 @@ def _load_cifar10(split, root, size, download):
     try:
         data = CIFAR10(root, train=split == "train", download=download)
     except (OSError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"CIFAR-10 is not in {root.absolute()} and could not be downloaded ({str(error).splitlines()[0]}). Provide "
-            f"it in one of three ways: connect to the internet and run this again (torchvision downloads it); unpack "
-            f"cifar-10-python.tar.gz there, so that {root / 'cifar-10-batches-py'} exists; or put cifar10-train.zip "
-            f"and cifar10-test.zip into a folder and name it in the environment variable GSOC_KD_DATA") from None
-    images = data.data if size in (None, 32) else np.stack([_resize(Image.fromarray(i), size) for i in data.data])
-    return _checked(images, np.asarray(data.targets), tuple(data.classes), f"CIFAR-10 {split} (torchvision)")
+            f"CIFAR-10 is not in {root.absolute()} and could not be downloaded ({reason}). Provide it in one "
+            f"of three ways: connect to the internet and run this again (torchvision downloads it); unpack "
+            f"cifar-10-python.tar.gz there, so that {root / 'cifar-10-batches-py'} exists; or put "
+            f"cifar10-train.zip and cifar10-test.zip into a folder and name it in the environment variable "
+            f"GSOC_KD_DATA") from None
+    images = data.data
+    if size not in (None, 32):
+        images = np.stack([_resize(Image.fromarray(image), size) for image in images])
+    return LabelledImages(images, np.asarray(data.targets, np.int64), tuple(data.classes),
+                          f"CIFAR-10 {split} (torchvision)")
 
 
 # ---------------------------------------------------------------- dataset zips
@@ -134,45 +144,67 @@ def _load_zip(path, size):
     try:
         with zipfile.ZipFile(path) as archive:
             labels, classes = _zip_labels(archive, path)
-            images = _stack((_decode(lambda name=name: archive.read(name), f"{path}:{name}", size), f"{path}:{name}")
+            images = _stack((_decode(lambda: archive.read(name), f"{path}:{name}", size), f"{path}:{name}")
                             for name in tqdm(labels, desc=f"decode {path.name}", unit="img", leave=False))
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise InputError(f"{path} is a damaged zip file ({error}); copy or download it again") from None
-    loaded = _checked(images, np.array(list(labels.values())), classes, str(path.name))
+    loaded = LabelledImages(images, np.array(list(labels.values()), np.int64), classes, path.name)
     _write_cache(entry, loaded)
     return loaded
 
 
 def _zip_labels(archive, path):
-    """{member: class index} and class names from dataset.json, every image member labelled."""
+    """{member: class index} and class names from dataset.json: every image labelled, no class empty."""
     names = archive.namelist()
     if "dataset.json" not in names:
-        raise InputError(f"{path} has no dataset.json with the labels; make it with a dataset tool, or unpack the "
-                         f"images into one folder a class and give that folder")
+        raise InputError(f"{path} has no dataset.json with the labels; make it with a dataset tool, or "
+                         f"unpack the images into one folder a class and give that folder")
     try:
         info = json.loads(archive.read("dataset.json"))
-        labels = {str(name): int(label) for name, label in info["labels"]}
-    except (KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: dataset.json must hold 'labels' as [[name, class index], ...] ({error!r})") from None
+        rows = [(name, label) for name, label in info["labels"]]
+        labels = dict(rows)
+        if wrong := [row for row in rows if [type(value) for value in row] != [str, int]]:
+            raise ValueError(f"found {list(wrong[0])}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: dataset.json must hold 'labels' as [[name, class index], ...] "
+                         f"({error!r})") from None
+    if len(labels) < len(rows):
+        raise InputError(f"{path}: dataset.json labels {_twice(name for name, _ in rows)} twice")
     members = [n for n in names if n.lower().endswith(SUFFIXES)]
     if missing := [n for n in members if n not in labels]:
         raise InputError(f"{path}: dataset.json has no label for {missing[0]} ({len(missing)} without label)")
     if absent := sorted(set(labels) - set(members)):
-        raise InputError(f"{path}: dataset.json names {absent[0]}, which is not in the zip ({len(absent)} missing)")
+        raise InputError(f"{path}: dataset.json names {absent[0]}, which is not in the zip "
+                         f"({len(absent)} missing)")
     if not labels:
         raise InputError(f"{path} holds no images")
-    classes = tuple(info.get("classes") or (str(c) for c in range(max(labels.values()) + 1)))
-    return labels, classes
+    classes = info.get("classes")
+    if classes is None:  # as many as the labels need; but a label beyond the number of images is an error
+        classes = [str(c) for c in range(min(max(labels.values()), len(labels)) + 1)]
+    elif not isinstance(classes, list) or not classes or any(not isinstance(c, str) for c in classes):
+        raise InputError(f"{path}: 'classes' in dataset.json must be a list of names, got {classes!r}")
+    if len(set(classes)) < len(classes):
+        raise InputError(f"{path}: 'classes' in dataset.json holds {_twice(classes)!r} twice")
+    for name, label in labels.items():
+        if not 0 <= label < len(classes):
+            raise InputError(f"{path}: dataset.json gives {name} the label {label}; labels start at 0, and "
+                             f"there are {len(classes)} classes")
+    if empty := sorted(set(range(len(classes))) - set(labels.values())):
+        raise InputError(f"{path}: class {classes[empty[0]]!r} has no images; add some or leave it out")
+    return labels, tuple(classes)
+
+
+def _twice(names):
+    return Counter(names).most_common(1)[0][0]
 
 
 def _read_cache(entry, path):
     try:
-        manifest = read_json(entry / "manifest.json")
-        if any(sha256(entry / name) != digest for name, digest in manifest["sha256"].items()):
+        if read_json(entry / "manifest.json") != {name: sha256(entry / name) for name in CACHED}:
             return None  # damaged: decode again
-        return LabelledImages(np.load(entry / "images.npy"), np.load(entry / "labels.npy"),
-                              tuple(manifest["classes"]), path.name)
-    except (InputError, OSError, KeyError):
+        images, labels = np.load(entry / "images.npy"), np.load(entry / "labels.npy")
+        return LabelledImages(images, labels, tuple(read_json(entry / "classes.json")), path.name)
+    except (InputError, OSError):
         return None
 
 
@@ -181,8 +213,8 @@ def _write_cache(entry, data):
         with replacing_folder(entry) as folder:
             np.save(folder / "images.npy", data.images)
             np.save(folder / "labels.npy", data.labels)
-            write_json(folder / "manifest.json", {
-                "classes": data.classes, "sha256": {n: sha256(folder / n) for n in ("images.npy", "labels.npy")}})
+            write_json(folder / "classes.json", data.classes)
+            write_json(folder / "manifest.json", {name: sha256(folder / name) for name in CACHED})
     except OSError:
         pass  # a cache that cannot be written only costs time
 
@@ -192,22 +224,26 @@ def _write_cache(entry, data):
 def _load_class_folders(path, size):
     folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not folders:
-        raise InputError(f"{path} has no class folders; put the images of each class into a folder of its own")
+        raise InputError(f"{path} has no class folders; put the images of each class into one of its own")
     files = [[p for p in sorted(f.rglob("*")) if p.suffix.lower() in SUFFIXES] for f in folders]
     if empty := [f.name for f, inside in zip(folders, files) if not inside]:
         raise InputError(f"{path}: class folder {empty[0]!r} holds no PNG or JPEG file; fill it or remove it")
     flat = [(p, c) for c, inside in enumerate(files) for p in inside]
     images = _stack((_decode(p.read_bytes, str(p), size), str(p))
                     for p, _ in tqdm(flat, desc=f"read {path.name}", unit="img", leave=False))
-    return _checked(images, np.array([c for _, c in flat]), tuple(f.name for f in folders), str(path.name))
+    labels = np.array([c for _, c in flat], np.int64)
+    return LabelledImages(images, labels, tuple(f.name for f in folders), path.name)
 
 
 # ---------------------------------------------------------------- shared
 
 def _decode(read, name, size):
     try:
-        image = Image.open(io.BytesIO(read())).convert("RGB")
-    except (OSError, SyntaxError, zlib.error, zipfile.BadZipFile, Image.DecompressionBombError) as error:
+        image = Image.open(io.BytesIO(read()))
+        if image.mode[0] in "IF":  # 16 bits and more: converting would cut all but the darkest off
+            raise ValueError("more than 8 bits a channel")
+        image = image.convert("RGB")
+    except Exception as error:  # noqa: BLE001  decoders raise many kinds for damaged bytes
         raise InputError(f"{name} cannot be read as an image ({error}); repair or remove it") from None
     return _resize(image, size) if size else np.asarray(image)
 
@@ -221,17 +257,8 @@ def _stack(named_images):
     for image, name in named_images:
         first = first or (image.shape, name)
         if image.shape != first[0] or image.shape[0] != image.shape[1]:
-            raise InputError(f"{name} is {image.shape[1]}x{image.shape[0]} pixels, but all must be square and equal "
-                             f"({first[1]} is {first[0][1]}x{first[0][0]}); give size=... to scale them")
+            raise InputError(
+                f"{name} is {image.shape[1]}x{image.shape[0]} pixels, but all must be square and equal "
+                f"({first[1]} is {first[0][1]}x{first[0][0]}); give size=... to scale them")
         images.append(image)
     return np.stack(images)
-
-
-def _checked(images, labels, classes, source):
-    counts = np.bincount(labels[labels >= 0], minlength=len(classes))
-    if (labels < 0).any() or len(counts) > len(classes):
-        raise InputError(f"{source}: labels must lie in 0..{len(classes) - 1} for {len(classes)} classes, found "
-                         f"{labels.min()}..{labels.max()}")
-    if (counts == 0).any():
-        raise InputError(f"{source}: class {classes[int(np.argmin(counts))]!r} has no images")
-    return LabelledImages(np.ascontiguousarray(images), labels.astype(np.int64), classes, source)

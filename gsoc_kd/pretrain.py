@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -19,7 +18,7 @@ from .losses import hinge_discriminator, hinge_generator
 from .weights import provenance, save_network
 
 PRESETS = {
-    "smoke": dict(kimg=0.256, tick_kimg=0.128, batch=16, z_dim=8, widths=(16, 8, 8, 8), embed_dim=4, disc_width=4),
+    "smoke": dict(kimg=0.256, tick_kimg=0.128, batch=16, z_dim=8, widths=(16, 8, 8, 8), embed_dim=4, disc_width=4, group=4),
     "laptop": dict(),
     "gpu": dict(kimg=20_000, tick_kimg=200, batch=256, widths=(512, 256, 128, 64), embed_dim=128, disc_width=128,
                 lr=4e-4, disc_lr=8e-4),
@@ -29,13 +28,14 @@ PRESETS = {
 @dataclass(frozen=True)
 class PretrainConfig:
     """One run of `pretrain`; `PretrainConfig.preset("laptop", seed=1)` starts from a preset."""
-    kimg: float = 700  # real images shown, in thousands
+    kimg: float = 560  # real images shown, in thousands
     tick_kimg: float = 10  # a checkpoint, a line of statistics and a frame of film every so many thousand images
     batch: int = 64  # images a step, over all processes
     z_dim: int = 128  # width of the latents
     widths: tuple[int, ...] = (256, 128, 64, 32)  # the generator's channels at 4x4, 8x8, ... pixels
     embed_dim: int = 64  # width of the generator's class embedding
     disc_width: int = 64  # the disc's channels after its first convolution
+    group: int = 16  # the disc sees how much so many successive pictures differ (minibatch deviation); 0: it does not
     lr: float = 2e-4  # Adam's learning rate for the generator
     disc_lr: float = 4e-4  # Adam's learning rate for the disc
     betas: tuple[float, float] = (0.0, 0.99)  # Adam's averaging
@@ -51,9 +51,8 @@ class PretrainConfig:
         return runs.preset(cls, PRESETS, name, changes)
 
     def __post_init__(self):
-        for name in ("kimg", "tick_kimg", "batch", "lr", "disc_lr"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"PretrainConfig.{name} must be positive, got {getattr(self, name)!r}")
+        runs.check_config(self, positive=("kimg", "tick_kimg", "batch", "z_dim", "disc_width", "lr", "disc_lr"),
+                          shares=("betas", "ema"))
 
 
 def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/teacher", device: str | None = None):
@@ -74,31 +73,33 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
     Raises:
         InputError: bad config or images; another run in `out`; a loss that is not finite.
     """
-    # ---- data and folder
+    # ---- data
     real = load_images(real) if isinstance(real, (str, bytes)) or hasattr(real, "__fspath__") else real
     c = config or PretrainConfig()
-    device = runs.pick_device(device)
-    accelerator = Accelerator(cpu=device.type == "cpu",
-                              kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+    accelerator = runs.make_accelerator(runs.pick_device(device))
     device, world, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
     bfloat16 = runs.fast_bfloat16(device) if c.bfloat16 is None else c.bfloat16
     if c.batch % world:
         raise InputError(f"PretrainConfig.batch {c.batch} cannot be divided among {world} processes")
-    folder = runs.open_folder(out, {"verb": "pretrain", **asdict(c), "real": real.source, "images": len(real)},
-                              accelerator.is_main_process)
+    if c.group and c.batch // world % c.group:
+        raise InputError(f"PretrainConfig.batch {c.batch} must give each process a multiple of group {c.group}")
     images, labels = torch.from_numpy(real.images).to(device), torch.from_numpy(real.labels).to(device)
+    batches = runs.Batches(len(real), c.batch, c.seed, device)
 
     # ---- networks
     torch.manual_seed(c.seed)
     generator = ConvGenerator(c.z_dim, len(real.classes), real.resolution, c.widths, c.embed_dim)
-    disc = ProjectionDiscriminator(len(real.classes), real.resolution, c.disc_width)
+    disc = ProjectionDiscriminator(len(real.classes), real.resolution, c.disc_width, c.group)
     generator, disc = (n.to(device, memory_format=torch.channels_last) for n in (generator, disc))
     average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(c.ema))
     optimizer = torch.optim.Adam(generator.parameters(), c.lr, betas=c.betas)
     disc_optimizer = torch.optim.Adam(disc.parameters(), c.disc_lr, betas=c.betas)
     parts = dict(generator=generator, disc=disc, average=average, optimizer=optimizer, disc_optimizer=disc_optimizer)
 
-    # ---- resume
+    # ---- folder, resume
+    with accelerator.main_process_first():
+        folder = runs.open_folder(out, {"verb": "pretrain", **asdict(c), "real": real.source, "images": len(real)},
+                                  accelerator.is_main_process)
     first = 0
     if state := runs.load_checkpoint(folder):
         first = state["step"]
@@ -109,8 +110,8 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
     generator, disc, optimizer, disc_optimizer = accelerator.prepare(generator, disc, optimizer, disc_optimizer)
 
     # ---- the loop
-    steps, tick = round(c.kimg * 1000 / c.batch), max(1, round(c.tick_kimg * 1000 / c.batch))
-    batches, means, clock = runs.Batches(len(real), c.batch, c.seed, device), runs.Means(), time.time()
+    steps, tick = (max(1, round(k * 1000 / c.batch)) for k in (c.kimg, c.tick_kimg))
+    means, clock = runs.Means(), time.time()
     seconds = stats[-1]["seconds"] if stats else 0.0
     bar = tqdm(total=steps * c.batch, initial=first * c.batch, desc="pretrain", unit="img",
                disable=not accelerator.is_main_process)
@@ -154,7 +155,7 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
         # tick: read the losses, save, draw
         if (step + 1) % tick == 0 or step + 1 == steps:
             row = {"step": step + 1, "kimg": (step + 1) * c.batch / 1000, **means.take(accelerator)}
-            runs.check_finite(row, step + 1, folder)
+            runs.check_finite(row, plain_generator, step + 1, folder)
             if accelerator.is_main_process:
                 spent, clock = time.time() - clock, time.time()
                 seconds += spent
@@ -164,8 +165,8 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
                     command=f"gsoc-kd pretrain --out {out}", data=f"{real.source}, {len(real)} images",
                     seconds=seconds, config=asdict(c), classes=list(real.classes), kimg=row["kimg"]))
                 frame(student, real.classes, folder / "film" / f"{step + 1:07d}.png")
-                runs.save_checkpoint(folder, {"step": step + 1, **{n: p.state_dict() for n, p in parts.items()}})
                 runs.append_stats(folder, row)
+                runs.save_checkpoint(folder, {"step": step + 1, **{n: p.state_dict() for n, p in parts.items()}})
                 stats.append(row)
                 bar.set_postfix(generator=f"{row['generator']:.2f}", disc=f"{row['disc']:.2f}")
             since = 0

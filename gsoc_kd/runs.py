@@ -10,13 +10,15 @@ All randomness is a function of (seed, step), so a checkpoint holds no random st
 """
 import functools
 import json
+import math
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from .files import InputError, read_json, replacing_file, write_json
 
@@ -42,6 +44,27 @@ def preset(cls, presets, name, changes):
         raise InputError(f"{cls.__name__}: {error}") from None
 
 
+def check_config(config, positive, shares):
+    """Checks the numbers of a config: whole where they are counts, never negative or infinite.
+
+    Args:
+        positive: names of fields that must be above 0. shares: names of fields that must be below 1.
+
+    Raises:
+        InputError: names the field and its value.
+    """
+    for field in fields(config):
+        name, value = f"{type(config).__name__}.{field.name}", getattr(config, field.name)
+        if field.type in (int, float):
+            kinds = int if field.type is int else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value < math.inf:
+                raise InputError(f"{name} must be a {'whole ' * (kinds is int)}number of at least 0, got {value!r}")
+        if field.name in positive and not value > 0:
+            raise InputError(f"{name} must be positive, got {value!r}")
+        if field.name in shares and not all(0 <= v < 1 for v in np.atleast_1d(value)):
+            raise InputError(f"{name} must lie from 0 to below 1, got {value!r}")
+
+
 def open_folder(folder, config, main_process=True):
     """Makes the run's folder, or checks that the run in it is the one asked for.
 
@@ -54,6 +77,8 @@ def open_folder(folder, config, main_process=True):
     folder = Path(folder)
     if (folder / "config.json").exists():
         config, old = json.loads(json.dumps(config)), read_json(folder / "config.json")
+        if not isinstance(old, dict) or "verb" not in old:
+            raise InputError(f"{folder / 'config.json'} is not a run's; give another folder")
         if differ := [f"{k} {old.get(k)!r} -> {config.get(k)!r}" for k in sorted({*old, *config})
                       if old.get(k) != config.get(k)]:
             raise InputError(f"{folder} holds a run under another config ({'; '.join(differ)}); go on with the old "
@@ -75,7 +100,10 @@ def rng(seed, step, device="cpu", stream=0):
 
 
 class Batches:
-    """Which rows make up the batch of a step: every epoch a new permutation, a function of (seed, epoch)."""
+    """Which rows make up the batch of a step: every epoch a new permutation, a function of (seed, epoch).
+
+    What does not fill a batch at an epoch's end is left out of that epoch.
+    """
 
     def __init__(self, count, batch, seed, device="cpu", stream=0):
         if count < batch:
@@ -182,10 +210,13 @@ class Means:
         return dict(zip(names, values))
 
 
-def check_finite(losses, step, folder):
-    """Stops a run whose losses are no numbers any more, before a checkpoint could hold them."""
-    if bad := [name for name, value in losses.items() if not np.isfinite(value)]:
-        raise InputError(f"loss {', '.join(bad)} is not finite at step {step}; the last checkpoint in {folder} is "
+def check_finite(losses, network, step, folder):
+    """Stops a run whose losses or weights are no numbers any more, before a checkpoint could hold them."""
+    bad = [f"loss {name}" for name, value in losses.items() if not np.isfinite(value)]
+    if not bad and not torch.stack([p.isfinite().all() for p in network.parameters()]).all():
+        bad = ["a weight of the generator"]
+    if bad:
+        raise InputError(f"{', '.join(bad)} is not finite at step {step}; what {folder} holds of earlier steps is "
                          f"whole. Lower the learning rate and start again in another folder")
 
 
@@ -199,6 +230,27 @@ def pick_device(device=None):
         return device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {str(device)!r} cannot be used here ({str(error).splitlines()[0]})") from None
+
+
+def make_accelerator(device):
+    """accelerate's Accelerator for `device`: one process, or as many as torchrun or accelerate has started.
+
+    Batch-norm buffers stay each process's own: sent around, they would break the second forward pass of a step.
+
+    Raises:
+        InputError: accelerate already runs on another kind of device in this process.
+    """
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    wrapping = DistributedDataParallelKwargs(broadcast_buffers=False)
+    try:
+        accelerator = Accelerator(cpu=device.type == "cpu", kwargs_handlers=[wrapping])
+    except ValueError:
+        accelerator = None
+    if accelerator is None or accelerator.device.type != device.type:
+        raise InputError(f"device {str(device)!r}: accelerate has already been started on another device in this "
+                         f"process, and cannot change; start Python anew")
+    return accelerator
 
 
 def fast_bfloat16(device):

@@ -120,8 +120,8 @@ def test_exercises_have_their_answers_in_the_wiki(path):
 def test_further_reading_leads_to_the_wiki_page_and_the_next_notebook(path):
     found = links(sections(path)["Further reading"])
     assert f"../docs/{PAGE_OF_NOTEBOOK[path.stem]}.md" in found
-    following = NOTEBOOKS[NOTEBOOKS.index(path) + 1:][:1]
-    assert [f"{n.name}" for n in following if n.name not in found] == []
+    series = list(PAGE_OF_NOTEBOOK)
+    assert [f"{name}.ipynb" for name in series[series.index(path.stem) + 1:][:1] if f"{name}.ipynb" not in found] == []
 
 
 @each
