@@ -1,5 +1,5 @@
-# make demo | test | lab | assets | clean. The environment is made once, in .venv; `make PYTHON=python3.12 ...` chooses
-# the Python it is made from (3.11 or newer, for the pinned requirements), `make VENV=folder ...` another place.
+# `make` lists the targets. The environment is made once, in .venv; `make PYTHON=python3.12 ...` chooses the Python
+# it is made from (3.11 or newer, for the pinned requirements), `make VENV=folder ...` another place.
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python -m
@@ -8,12 +8,12 @@ STAMP := $(VENV)/.installed
 .PHONY: help venv demo test lab notebooks assets clean
 
 help:
-	@echo "make demo    distil a student from the embedded teacher and score it (10 minutes on 2 cores)"
-	@echo "make test    run every test and every notebook"
-	@echo "make lab     open the notebooks in JupyterLab"
-	@echo "make notebooks  execute the notebooks in place and clean them, e.g. with NAMES='01_dataset'"
-	@echo "make assets  remake the embedded teacher, student, judge and reference (hours; needs CIFAR-10)"
-	@echo "make clean   remove the environment and Python's caches; runs/ stays"
+	@echo "make demo       distil a student from the embedded teacher and score it (10 minutes on 2 cores)"
+	@echo "make test       run every test and every notebook"
+	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make notebooks  execute the notebooks in place and clean them; NAMES='01_dataset' for some of them"
+	@echo "make assets     remake the embedded teacher, student, judge and reference (hours; needs CIFAR-10)"
+	@echo "make clean      remove the environment and Python's caches; runs/ stays"
 
 venv: $(STAMP)
 
@@ -29,10 +29,14 @@ demo: $(STAMP)
 	$(RUN) gsoc_kd demo
 
 test: $(STAMP)
-	$(RUN) pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel-startup-timeout=120 tests notebooks
+	$(RUN) pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel-startup-timeout=120 \
+	  tests notebooks
 
 lab: $(STAMP)
 	$(RUN) jupyter lab notebooks
+
+notebooks: $(STAMP)
+	$(VENV)/bin/python notebooks/execute.py $(NAMES)
 
 # Everything in gsoc_kd/assets and every table, in the order in which one part needs the other. A stopped run goes on.
 assets: $(STAMP)

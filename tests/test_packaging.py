@@ -98,11 +98,12 @@ def test_the_package_imports_only_its_dependencies(project):
 
 
 def test_tests_and_notebooks_import_only_what_is_pinned(pinned):
-    tests = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py")]
+    files = [*(ROOT / "tests").glob("*.py"), *(ROOT / "notebooks").glob("*.py")]
+    sources = [path.read_text(encoding="utf-8") for path in files]
     cells = ["".join(cell["source"]) for path in (ROOT / "notebooks").glob("*.ipynb")
              for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     cells = [re.sub(r"^\s*[%!].*$", "pass", cell, flags=re.M) for cell in cells]
-    assert foreign(tests + cells) - set(pinned) == set()
+    assert foreign(sources + cells) - set(pinned) == set()
 
 
 def test_assets_are_package_data():
