@@ -107,7 +107,7 @@ def network_hash(network):
 
 
 def provenance(command, data, seconds=None, scores=None, **more):
-    """Where weights come from: command, commit, data, hardware, duration, scores, versions, date (JSON-able)."""
+    """Where weights come from: command, commit, data, hardware, duration, versions, date, scores; a dict."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"command": command, "commit": _commit(), "data": data,
             "hardware": device or f"{os.cpu_count()} CPU cores ({platform.machine()})",
