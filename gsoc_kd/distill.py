@@ -1,5 +1,6 @@
 """Distillation: a small student learns to draw the teacher's pictures from triples alone (docs/Training.md)."""
 import time
+import warnings
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -117,9 +118,12 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
         raise InputError(f"DistillConfig.batch {c.batch} cannot be divided among {world} processes")
     with_gan, with_disc_gan = (real is not None and weight > 0 for weight in (c.gan_weight, c.disc_gan_weight))
     with_disc = with_gan or with_disc_gan or max(c.feature_weight, c.adversarial_weight) > 0
+    if real is not None and not (with_gan or with_disc_gan):
+        warnings.warn("real images are given, but gan_weight and disc_gan_weight are 0: they are not used", stacklevel=2)
     if not with_gan and not max(c.feature_weight, c.pixel_weight, c.adversarial_weight) > 0:
         raise InputError("DistillConfig: only gan_weight is above 0, and that term needs real images: give real=...")
-    x_all, y_all, z_all = (torch.from_numpy(np.array(a)).to(device) for a in (pairs.images, pairs.labels, pairs.latents))
+    x_all, y_all, z_all = (torch.from_numpy(np.array(array)).to(device)
+                           for array in (pairs.images, pairs.labels, pairs.latents))
     if real is not None:
         real_images, real_labels = torch.from_numpy(real.images).to(device), torch.from_numpy(real.labels).to(device)
     batches = runs.Batches(len(pairs), c.batch, c.seed, device)

@@ -168,14 +168,14 @@ def _frame(frame):
         raise InputError(f"frame {frame} cannot be read as an image ({error})") from None
 
 
-def curves(stats, keys, x="pairs"):
+def curves(stats, keys, x="kimg"):
     """Draws numbers of a run against its progress.
 
     Args:
         stats: list of dicts, one a tick, as a run's `stats` or its stats.jsonl. A tick without a key is left
             out of that key's curve (scores are not measured at every tick).
         keys: names to draw, or one name.
-        x: the name of the horizontal axis, "pairs" or "images" seen in training.
+        x: the name of the horizontal axis: "kimg", thousands of pairs or images seen, or "step" or "seconds".
 
     Returns:
         matplotlib Figure. Its vertical axis is logarithmic when all values are positive and span a factor 30.
@@ -199,7 +199,7 @@ def curves(stats, keys, x="pairs"):
         drawn += [value for _, value in points]
     if min(drawn) > 0 and max(drawn) / min(drawn) >= 30:
         axes.set_yscale("log")
-    axes.set_xlabel(f"{x} seen")
+    axes.set_xlabel("thousands of pictures seen" if x == "kimg" else x)
     axes.legend()
     axes.grid(alpha=0.3)
     return figure

@@ -137,13 +137,13 @@ def test_film_refuses_and_keeps_the_old_one(tmp_path, frames, message):
 
 
 def test_curves_draw_the_values_given():
-    stats = [{"pairs": 1000, "pixel": 1.0, "loss": 5.0},
-             {"pairs": 2000, "pixel": 0.5, "loss": 4.0, "score": 9.0},
-             {"pairs": 3000, "pixel": 0.01, "loss": -4.0, "score": None}]
+    stats = [{"kimg": 1000, "pixel": 1.0, "loss": 5.0},
+             {"kimg": 2000, "pixel": 0.5, "loss": 4.0, "score": 9.0},
+             {"kimg": 3000, "pixel": 0.01, "loss": -4.0, "score": None}]
     axes = figures.curves(stats, ["pixel", "score"]).axes[0]
     assert [line.get_xydata().tolist() for line in axes.lines] == [
         [[1000, 1.0], [2000, 0.5], [3000, 0.01]], [[2000, 9.0]]]
-    assert axes.get_yscale() == "log" and axes.get_xlabel() == "pairs seen"
+    assert axes.get_yscale() == "log" and axes.get_xlabel() == "thousands of pictures seen"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["pixel", "score"]
     assert figures.curves(stats, "loss").axes[0].get_yscale() == "linear"
     assert figures.curves(stats[:2], "pixel").axes[0].get_yscale() == "linear"
@@ -156,9 +156,9 @@ def test_curves_leave_no_figure_open():
 
 
 @pytest.mark.parametrize("stats, keys, message", [
-    ([{"pairs": 1, "loss": 2.0}], ["los"], "no tick has 'los'; there are: loss, pairs"),
-    ([{"images": 1, "loss": 2.0}], ["loss"], "no tick has 'pairs'"),
-    ([{"pairs": 1, "loss": None}], ["loss"], "no tick has 'loss'"),
+    ([{"kimg": 1, "loss": 2.0}], ["los"], "no tick has 'los'; there are: kimg, loss"),
+    ([{"images": 1, "loss": 2.0}], ["loss"], "no tick has 'kimg'"),
+    ([{"kimg": 1, "loss": None}], ["loss"], "no tick has 'loss'"),
     ([], ["loss"], "no ticks at all"),
 ])
 def test_curves_name_what_is_missing(stats, keys, message):
