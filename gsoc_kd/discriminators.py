@@ -14,7 +14,8 @@ from .generators import class_weights, orthogonal_init
 
 def _check_resolution(resolution):
     if resolution < 16 or resolution % 16:
-        raise InputError(f"a disc halves its pictures four times: the resolution must be a multiple of 16, got {resolution}")
+        raise InputError("a disc halves its pictures four times: their resolution must be a multiple of 16, "
+                         f"got {resolution}")
 
 
 def _down(width_in, width_out):

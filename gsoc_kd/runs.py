@@ -57,10 +57,10 @@ def check_config(config, positive, shares):
         name, value = f"{type(config).__name__}.{field.name}", getattr(config, field.name)
         if field.type in (int, float):
             kinds = int if field.type is int else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value < math.inf:
-                raise InputError(f"{name} must be a {'whole ' * (kinds is int)}number of at least 0, got {value!r}")
-        if field.name in positive and not value > 0:
-            raise InputError(f"{name} must be positive, got {value!r}")
+            number = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or value < 0 or (value == 0 and field.name in positive):
+                raise InputError(f"{name} must be a {'positive' if field.name in positive else 'non-negative'} "
+                                 f"{'whole ' if kinds is int else ''}number, got {value!r}")
         if field.name in shares and not all(0 <= v < 1 for v in np.atleast_1d(value)):
             raise InputError(f"{name} must lie from 0 to below 1, got {value!r}")
 
