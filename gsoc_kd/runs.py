@@ -142,11 +142,12 @@ def load_checkpoint(folder):
         if path.exists():
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
-                if damaged:
-                    warnings.warn(f"{damaged[0]} is damaged; going on from {path}", stacklevel=2)
-                return state
             except Exception as error:  # noqa: BLE001  torch raises many kinds for a damaged file
-                damaged.append(f"{path} ({str(error).splitlines()[0][:100] or type(error).__name__})")
+                damaged.append(f"{path} ({(str(error) or type(error).__name__).splitlines()[0][:100]})")
+                continue
+            if damaged:
+                warnings.warn(f"{damaged[0]} is damaged; going on from {path}", stacklevel=2)
+            return state
     if damaged:
         raise InputError(f"no checkpoint can be read: {'; '.join(damaged)}; delete the folder to start again")
     return None
