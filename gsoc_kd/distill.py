@@ -234,9 +234,9 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
                 row |= {"seconds": round(seconds, 1), "pairs_per_second": round(since * c.batch / spent, 1)}
                 mean_student = averaged(average, c.seed, device)
                 save_network(mean_student, folder / "student", provenance(
-                    command=f"gsoc-kd distill --out {out}", data=f"pairs of teacher {pairs.manifest['teacher']}, "
-                    f"{len(pairs)} pairs", seconds=seconds, config=asdict(c), classes=list(pairs.classes),
-                    kimg=row["kimg"]))
+                    command=f"gsoc-kd distill --pairs {pairs.path} --out {out} {runs.flags(c)}".strip(),
+                    data=f"pairs of teacher {pairs.manifest['teacher']}, {len(pairs)} pairs", seconds=seconds,
+                    config=asdict(c), classes=list(pairs.classes), kimg=row["kimg"]))
                 frame(mean_student, pairs.classes, folder / "film" / f"{step + 1:07d}.png")
                 runs.append_stats(folder, row)
                 runs.save_checkpoint(folder, {"step": step + 1, **{n: p.state_dict() for n, p in parts.items()}})

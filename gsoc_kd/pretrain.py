@@ -162,8 +162,8 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
                 row |= {"seconds": round(seconds, 1), "images_per_second": round(since * c.batch / spent, 1)}
                 student = averaged(average, c.seed, device)
                 save_network(student, folder / "student", provenance(
-                    command=f"gsoc-kd pretrain --out {out}", data=f"{real.source}, {len(real)} images",
-                    seconds=seconds, config=asdict(c), classes=list(real.classes), kimg=row["kimg"]))
+                    command=f"gsoc-kd pretrain --out {out} {runs.flags(c)}".strip(),
+                    data=f"{real.source}, {len(real)} images", seconds=seconds, config=asdict(c), classes=list(real.classes), kimg=row["kimg"]))
                 frame(student, real.classes, folder / "film" / f"{step + 1:07d}.png")
                 runs.append_stats(folder, row)
                 runs.save_checkpoint(folder, {"step": step + 1, **{n: p.state_dict() for n, p in parts.items()}})

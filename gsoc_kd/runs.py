@@ -65,6 +65,18 @@ def check_config(config, positive, shares):
             raise InputError(f"{name} must lie from 0 to below 1, got {value!r}")
 
 
+def flags(config):
+    """The command line's flags for the fields in which a config differs from the preset `laptop`."""
+    words = []
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value != field.default:
+            flag = field.name.replace("_", "-")
+            words += ([f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else
+                      [f"--{flag}", *map(str, value if isinstance(value, (tuple, list)) else [value])])
+    return " ".join(words)
+
+
 def open_folder(folder, config, main_process=True):
     """Makes the run's folder, or checks that the run in it is the one asked for.
 

@@ -234,3 +234,10 @@ def test_one_process_of_accelerate_on_the_cpu():
     assert accelerator.device == torch.device("cpu") and accelerator.num_processes == 1
     with pytest.raises(InputError, match="start Python anew"):
         runs.make_accelerator(torch.device("meta"))
+
+
+def test_flags_say_what_differs_from_the_laptop_preset():
+    from gsoc_kd.distill import DistillConfig
+    assert runs.flags(DistillConfig()) == ""
+    changed = DistillConfig(kimg=400, widths=(32, 16, 8, 8), skip_z=True, rank=None)
+    assert runs.flags(changed) == "--kimg 400 --widths 32 16 8 8 --rank None --skip-z"
