@@ -54,9 +54,27 @@ def clean(notebook, name="notebook"):
         cell["id"] = f"cell-{index:02}"
         cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "tags"})
         if cell.cell_type == "code":
-            outputs = [clean_output(output, f"{name}, cell {index}") for output in cell.outputs]
+            checked = "nbval-check-output" in cell.metadata.get("tags", [])
+            if checked and any(output.get("name") == "stderr" for output in cell.outputs):
+                raise InputError(f"{name}, cell {index}: tagged nbval-check-output but shows a progress bar or a warning, "
+                                 f"which never repeat; print what is to be checked in a cell of its own")
+            outputs = [clean_output(output, f"{name}, cell {index}") for output in merge_streams(cell.outputs)]
             cell.outputs = [output for output in outputs if output.get("data") or output.get("text")]
     return notebook
+
+
+def merge_streams(outputs):
+    """Pieces of one stream made one again: stderr over the whole cell (a progress bar), stdout where nothing is between."""
+    merged = []
+    for output in outputs:
+        kind = output.get("name")
+        earlier = merged[-1:] if kind == "stdout" else merged if kind == "stderr" else []
+        same = next((o for o in earlier if o.get("name") == kind), None)
+        if same is None:
+            merged.append(output)
+        else:
+            same.text += output.text
+    return merged
 
 
 def clean_output(output, where):

@@ -258,6 +258,18 @@ def test_clean_takes_out_what_is_of_one_moment():
     assert execute.clean(cleaned) == cleaned
 
 
+def test_clean_joins_a_progress_bar_that_came_in_pieces():
+    v4 = nbformat.v4
+    outputs = [v4.new_output("stream", name="stderr", text="\rread:   0%|"), v4.new_output("stream", text="a\n"),
+               v4.new_output("stream", text="b\n"), v4.new_output("display_data", {"text/plain": "picture"}),
+               v4.new_output("stream", name="stderr", text="\rread: 100%|\n"), v4.new_output("stream", text="c\n")]
+    book = v4.new_notebook(cells=[v4.new_code_cell("1", outputs=outputs)])
+    assert [text_of(o) for o in execute.clean(book).cells[0].outputs] == ["read: 100%|\n", "a\nb\n", "picture", "c\n"]
+    book.cells[0].metadata["tags"] = ["nbval-check-output"]
+    with pytest.raises(execute.InputError, match="^01, cell 0: tagged nbval-check-output but shows"):
+        execute.clean(book, "01")
+
+
 def test_a_big_picture_gets_fewer_colours_or_is_refused_by_name():
     small = execute.small_png(noise(60), "01, cell 2")
     assert np.array_equal(execute.Image.open(io.BytesIO(base64.b64decode(small))).convert("RGB"),
