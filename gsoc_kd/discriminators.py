@@ -18,10 +18,6 @@ def _check_resolution(resolution):
                          f"got {resolution}")
 
 
-def _down(width_in, width_out):
-    return spectral_norm(nn.Conv2d(width_in, width_out, 4, stride=2, padding=1))
-
-
 class DiStyleGANDiscriminator(nn.Module):
     """The disc of the 2022 project: label concatenated at the end; 3,415,178 parameters with width 128, 10 classes."""
 
@@ -48,24 +44,29 @@ class DiStyleGANDiscriminator(nn.Module):
 
 
 class ProjectionDiscriminator(nn.Module):
-    """A light disc with spectral norm (Miyato et al. 2018, arXiv 1802.05957) that takes the label by projection
+    """A light disc that takes the label by projection
     (Miyato & Koyama 2018, arXiv 1802.05637): logit = v.h + e_y.h, h the sum over the last map.
 
     Args:
         group: minibatch standard deviation (Karras et al. 2017, arXiv 1710.10196, section 3): the last convolution also
             sees how much groups of so many successive pictures differ, so that a generator that draws one picture a
             class is found out. The batch must be a multiple of it; 0: off.
+        spectral: spectral norm on all layers (Miyato et al. 2018, arXiv 1802.05957); without it, train with R1.
     """
 
-    def __init__(self, num_classes=10, resolution=32, width=64, group=0):
+    def __init__(self, num_classes=10, resolution=32, width=64, group=0, spectral=True):
         super().__init__()
         _check_resolution(resolution)
-        self.config = dict(num_classes=num_classes, resolution=resolution, width=width, group=group)
+        self.config = dict(num_classes=num_classes, resolution=resolution, width=width, group=group,
+                           spectral=spectral)
         self.num_classes, self.group = num_classes, group
         inputs, outputs = (3, width, 2 * width, 4 * width + (group > 0)), (width, 2 * width, 4 * width, 8 * width)
-        self.convs = nn.ModuleList(_down(i, o) for i, o in zip(inputs, outputs))
-        self.output = spectral_norm(nn.Linear(8 * width, 1))
-        self.embedding = spectral_norm(nn.Linear(num_classes, 8 * width, bias=False))
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 4, stride=2, padding=1) for i, o in zip(inputs, outputs))
+        self.output = nn.Linear(8 * width, 1)
+        self.embedding = nn.Linear(num_classes, 8 * width, bias=False)
+        if spectral:
+            for layer in (*self.convs, self.output, self.embedding):
+                spectral_norm(layer)
 
     def forward(self, x, y):
         maps = []

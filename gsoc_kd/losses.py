@@ -2,6 +2,7 @@
 
 x_T: the teacher's pictures, x_S: the student's on the same z and y; f_i: the disc's maps; D: the disc's logits.
 """
+import torch
 import torch.nn.functional as F
 
 MAP_WEIGHTS = (1 / 16, 1 / 8, 1 / 4, 1)
@@ -29,3 +30,24 @@ def hinge_discriminator(logits_target, logits_generated):
     """mean max(0, 1 - D(target)) + mean max(0, 1 + D(generated)): what the disc minimises; the target is the teacher's
     picture in distillation and a real one in a GAN. logits: (N,) each. Returns a scalar."""
     return F.relu(1 - logits_target).mean() + F.relu(1 + logits_generated).mean()
+
+
+def logistic_generator(logits_generated):
+    """mean softplus(-D(generated)): the non-saturating loss (Goodfellow et al. 2014, section 3). logits: (N,)."""
+    return F.softplus(-logits_generated).mean()
+
+
+def logistic_discriminator(logits_real, logits_generated):
+    """mean softplus(-D(real)) + mean softplus(D(generated)) (Goodfellow et al. 2014). logits: (N,) each."""
+    return F.softplus(-logits_real).mean() + F.softplus(logits_generated).mean()
+
+
+def r1_penalty(disc, x, y):
+    """mean |grad_x D(x, y)|^2 on real pictures (Mescheder et al. 2018, arXiv 1801.04406), weighted by gamma / 2 outside.
+
+    x: (N, 3, H, W), y: (N,). Returns a scalar through which gradients reach the disc's weights.
+    """
+    x = x.detach().requires_grad_(True)
+    logits, _ = disc(x, y)
+    gradient, = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean()

@@ -14,7 +14,7 @@ from .figures import class_grid, film
 from .files import InputError
 from .generators import ConvGenerator, reestimate_batchnorm
 from .images import load_images, to_float, to_uint8
-from .losses import hinge_discriminator, hinge_generator
+from .losses import logistic_discriminator, logistic_generator, r1_penalty
 from .weights import provenance, save_network
 
 PRESETS = {
@@ -23,6 +23,8 @@ PRESETS = {
     "gpu": dict(kimg=20_000, tick_kimg=200, batch=256, widths=(512, 256, 128, 64), embed_dim=128, disc_width=128,
                 lr=4e-4, disc_lr=8e-4),
 }
+
+R1_EVERY = 8  # steps; the penalty counts so much more then (lazy regularisation, Karras et al. 2019, arXiv 1912.04958)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class PretrainConfig:
     group: int = 16  # the disc sees how much so many successive pictures differ (minibatch deviation); 0: it does not
     lr: float = 2e-4  # Adam's learning rate for the generator
     disc_lr: float = 4e-4  # Adam's learning rate for the disc
+    r1: float = 0.3  # gamma, the weight of the gradient penalty on real images
     betas: tuple[float, float] = (0.0, 0.99)  # Adam's averaging
     ema: float = 0.999  # a step's share that the averaged generator keeps of itself
     shift: int = 3  # augmentation: shift by at most so many pixels
@@ -58,8 +61,9 @@ class PretrainConfig:
 def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/teacher", device: str | None = None):
     """Trains a class-conditional GAN on real images from scratch; run again, it goes on where it stopped.
 
-    The generator is a ConvGenerator, the disc a spectrally normalised projection discriminator; hinge loss, one step
-    each, differentiable augmentation, an exponential moving average (EMA) of the generator.
+    The generator is a ConvGenerator, the disc a projection discriminator that sees minibatch deviation; non-saturating
+    logistic loss with R1, one step each, differentiable augmentation, an exponential moving average (EMA) of the
+    generator.
 
     Args:
         real: LabelledImages, or what load_images takes.
@@ -89,7 +93,7 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
     # ---- networks
     torch.manual_seed(c.seed)
     generator = ConvGenerator(c.z_dim, len(real.classes), real.resolution, c.widths, c.embed_dim)
-    disc = ProjectionDiscriminator(len(real.classes), real.resolution, c.disc_width, c.group)
+    disc = ProjectionDiscriminator(len(real.classes), real.resolution, c.disc_width, c.group, spectral=False)
     generator, disc = (n.to(device, memory_format=torch.channels_last) for n in (generator, disc))
     average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(c.ema))
     optimizer = torch.optim.Adam(generator.parameters(), c.lr, betas=c.betas)
@@ -133,7 +137,12 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
         both = augment(torch.cat([x, x_generated.detach()]), rng, c.shift, c.brightness)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             logits, _ = disc(both, y.repeat(2))
-        disc_loss = hinge_discriminator(*logits.float().chunk(2))
+        disc_loss = logistic_discriminator(*logits.float().chunk(2))
+        means.add(disc=disc_loss)
+        if c.r1 and step % R1_EVERY == 0:
+            penalty = r1_penalty(plain_disc, both[:len(x)], y)
+            disc_loss = disc_loss + R1_EVERY * c.r1 / 2 * penalty
+            means.add(r1=penalty)
         disc_optimizer.zero_grad(set_to_none=True)
         accelerator.backward(disc_loss)
         disc_optimizer.step()
@@ -142,14 +151,14 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
         plain_disc.requires_grad_(False)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             logits, _ = plain_disc(augment(x_generated, rng, c.shift, c.brightness), y)
-        loss = hinge_generator(logits.float())
+        loss = logistic_generator(logits.float())
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(loss)
         optimizer.step()
 
         # average
         average.update_parameters(plain_generator)
-        means.add(generator=loss, disc=disc_loss)
+        means.add(generator=loss)
         bar.update(c.batch)
 
         # tick: read the losses, save, draw
