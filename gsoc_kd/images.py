@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from .files import InputError, read_json, replacing_folder, sha256, write_json
@@ -222,17 +222,23 @@ def _write_cache(entry, data):
 # ---------------------------------------------------------------- folders of classes
 
 def _load_class_folders(path, size):
-    folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = sorted(p for p in path.iterdir() if p.is_dir() and not _hidden(p, path))
     if not folders:
         raise InputError(f"{path} has no class folders; put the images of each class into one of its own")
-    files = [[p for p in sorted(f.rglob("*")) if p.suffix.lower() in SUFFIXES] for f in folders]
+    files = [[p for p in sorted(f.rglob("*")) if p.suffix.lower() in SUFFIXES and not _hidden(p, f)]
+             for f in folders]
     if empty := [f.name for f, inside in zip(folders, files) if not inside]:
         raise InputError(f"{path}: class folder {empty[0]!r} holds no PNG or JPEG file; fill it or remove it")
     flat = [(p, c) for c, inside in enumerate(files) for p in inside]
     images = _stack((_decode(p.read_bytes, str(p), size), str(p))
                     for p, _ in tqdm(flat, desc=f"read {path.name}", unit="img", leave=False))
     labels = np.array([c for _, c in flat], np.int64)
-    return LabelledImages(images, labels, tuple(f.name for f in folders), path.name)
+    return LabelledImages(images, labels, tuple(f.name for f in folders), path.absolute().name)
+
+
+def _hidden(path, top):
+    """Whether a name below `top` starts with a dot: .ipynb_checkpoints, ._photo.jpg, .thumbnails."""
+    return any(part.startswith(".") for part in path.relative_to(top).parts)
 
 
 # ---------------------------------------------------------------- shared
@@ -243,6 +249,8 @@ def _decode(read, name, size):
         if image.mode[0] in "IF":  # 16 bits and more: converting would cut all but the darkest off
             raise ValueError("more than 8 bits a channel")
         image = image.convert("RGB")
+    except UnidentifiedImageError:
+        raise InputError(f"{name} is not an image, whatever its name says; repair or remove it") from None
     except Exception as error:  # noqa: BLE001  decoders raise many kinds for damaged bytes
         raise InputError(f"{name} cannot be read as an image ({error}); repair or remove it") from None
     return _resize(image, size) if size else np.asarray(image)
