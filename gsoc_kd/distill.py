@@ -41,7 +41,7 @@ class DistillConfig:
     embed_dim: int = 32  # conv: width of the class embedding
     rank: int | None = 48  # conv: the first linear layer goes through so many dimensions; None: it does not
     block: str = "conv"  # conv: "conv" or "separable"
-    skip_z: bool = False  # conv: the batch norms see the latent too
+    skip_z: bool = True  # conv: the batch norms see the latent too
     disc: str = "projection"  # projection: ProjectionDiscriminator; distylegan: the 2022 disc
     disc_width: int = 32  # the disc's channels after its first convolution
     feature_weight: float = 1.0  # of the feature loss, L1 between the disc's maps
