@@ -1,9 +1,10 @@
-"""Discs: the 2022 one to the number, spectral norm, labels by projection; augmentation that does what it says."""
+"""Discs: the 2022 one to the number, spectral norm, labels by projection; augmentation as described."""
 import pytest
 import torch
 import torch.nn.functional as F
 
-from gsoc_kd.discriminators import DiStyleGANDiscriminator, ProjectionDiscriminator, augment, minibatch_deviation
+from gsoc_kd.discriminators import (DiStyleGANDiscriminator, ProjectionDiscriminator, augment,
+                                    minibatch_deviation)
 from gsoc_kd.files import InputError
 
 
@@ -28,10 +29,11 @@ def test_distylegan_disc_has_the_layers_and_parameters_of_2022():
     disc = DiStyleGANDiscriminator(num_classes=10, width=128)
     assert sum(p.numel() for p in disc.parameters()) == 3_415_178
     shapes = [tuple(layer.weight.shape) for layer in (*disc.convs, disc.project, disc.output)]
-    assert shapes == [(128, 3, 4, 4), (128, 128, 4, 4), (256, 128, 4, 4), (512, 256, 4, 4), (256, 2048), (1, 138)]
+    assert shapes == [(128, 3, 4, 4), (128, 128, 4, 4), (256, 128, 4, 4), (512, 256, 4, 4),
+                      (256, 2048), (1, 138)]
     assert all(conv.bias is not None for conv in disc.convs)
     assert disc.project.bias is None and disc.output.bias is None
-    assert not hasattr(disc.output, "parametrizations")                       # the only one without spectral norm
+    assert not hasattr(disc.output, "parametrizations")  # the only one without spectral norm
 
 
 @BOTH
@@ -69,10 +71,10 @@ def test_projection_disc_computes_what_its_description_says():
 
 def test_minibatch_deviation_of_groups_of_successive_pictures():
     x = torch.zeros(4, 2, 3, 3)
-    x[0], x[1] = 1, 3                                                         # deviation 1; the other two are alike
+    x[0], x[1] = 1, 3  # deviation 1; the other two are alike
     expected = torch.tensor([1., 1, 0, 0])[:, None, None, None].expand(4, 1, 3, 3)
     torch.testing.assert_close(minibatch_deviation(x, 2), expected, rtol=0, atol=2e-4)
-    x[:, 1] = 0                                                               # half of the channels: half of it
+    x[:, 1] = 0  # half of the channels: half of it
     torch.testing.assert_close(minibatch_deviation(x, 2), expected / 2, rtol=0, atol=2e-4)
 
 
@@ -95,7 +97,7 @@ def test_spectral_norm_brings_the_largest_singular_value_to_one(make):
     assert len(layers) == (5 if make is tiny_distylegan else 6)
     with torch.no_grad():
         for layer in layers:
-            layer.parametrizations.weight.original.mul_(3).add_(0.1)          # far from 1, a clear first direction
+            layer.parametrizations.weight.original.mul_(3).add_(0.1)  # far from 1, a clear first direction
         for _ in range(30):
             disc(x, y)
     for layer in layers:
@@ -104,6 +106,17 @@ def test_spectral_norm_brings_the_largest_singular_value_to_one(make):
     before = [layer.weight.clone() for layer in layers]
     disc(x, y)
     assert all(torch.equal(layer.weight, b) for layer, b in zip(layers, before))          # eval: no iteration
+
+
+def test_spectral_norm_can_be_left_out():
+    disc, (x, y) = tiny_projection(spectral=False), x_and_y()
+    assert not any(hasattr(m, "parametrizations") for m in disc.modules())
+    assert disc.config["spectral"] is False
+    with torch.no_grad():
+        disc.output.weight.mul_(2), disc.output.bias.mul_(2), disc.embedding.weight.mul_(2)
+        doubled = disc(x, y)[0]
+        disc.output.weight.div_(2), disc.output.bias.div_(2), disc.embedding.weight.div_(2)
+        torch.testing.assert_close(doubled, 2 * disc(x, y)[0])                # weights count as they are
 
 
 @BOTH
@@ -140,10 +153,11 @@ def test_augmentation_shifts_by_whole_pixels_and_zeros_come_in():
     out, found = augment(x, rng(), shift=2, brightness=0), set()
     assert out.shape == x.shape
     for image, moved in zip(x, out):
-        hits = [(d, r) for d in range(-2, 3) for r in range(-2, 3) if torch.equal(shifted(image, d, r), moved)]
+        hits = [(d, r) for d in range(-2, 3) for r in range(-2, 3)
+                if torch.equal(shifted(image, d, r), moved)]
         assert len(hits) == 1
         found.add(hits[0])
-    assert len(found) > 20                                                    # of 25, up, down, left and right
+    assert len(found) > 20  # of 25, up, down, left and right
 
 
 def test_brightness_is_one_number_an_image_within_its_bounds():
@@ -173,7 +187,7 @@ def test_copies_get_the_same_draws():
     x = torch.rand(4, 3, 8, 8)
     a, b, c = augment(torch.cat([x, x, x]), rng(1), copies=3).chunk(3)
     assert torch.equal(a, b) and torch.equal(b, c)
-    assert torch.equal(a, augment(x, rng(1)))                                 # and as many copies as one likes
+    assert torch.equal(a, augment(x, rng(1)))  # and as many copies as one likes
     assert not torch.equal(*augment(torch.cat([x, x]), rng(1)).chunk(2))
 
 
@@ -187,4 +201,4 @@ def test_gradients_flow_through_augmentation():
     out = augment(x, rng(), shift=2, brightness=0.5)
     kept = (out != 0).sum().item()
     out.sum().backward()
-    assert set(x.grad.unique().tolist()) == {0.0, 1.0} and x.grad.sum().item() == kept    # 1 where it stayed in
+    assert set(x.grad.unique().tolist()) == {0.0, 1.0} and x.grad.sum().item() == kept  # 1 where it stayed in

@@ -98,13 +98,14 @@ def test_the_preset_of_2022_is_the_recipe_of_2022():
 def test_presets_and_what_they_build():
     assert set(PRESETS) == {"smoke", "laptop", "distylegan-2022", "gpu"}
     assert DistillConfig.preset("laptop") == DistillConfig()
-    student, disc = make_networks(config(block="separable", rank=None), 8, 3, 32)
+    student, disc = make_networks(config(block="separable", rank=None, skip_z=False), 8, 3, 32)
     assert student.config == ConvGenerator(8, 3, 32, (16, 8, 8, 8), 4, None, "separable", False).config
     assert disc.config == ProjectionDiscriminator(3, 32, 4).config
 
 
 @pytest.mark.parametrize("changes, message", [
-    (dict(lr=-1.0), "lr"), (dict(adversarial_every=0), "adversarial_every"), (dict(pixel_weight=-0.1), "pixel_weight"),
+    (dict(lr=-1.0), "lr"), (dict(adversarial_every=0), "adversarial_every"),
+    (dict(pixel_weight=-0.1), "pixel_weight"),
     (dict(ema=1.5), "ema"), (dict(student="stylegan"), "student must be one of.*'stylegan'"),
     (dict(disc="none"), "disc must be one of"), (dict(betas=(0.5, 2.0)), "betas"), (dict(epochs=3), "epochs"),
     (dict(feature_weight=0.0, pixel_weight=0.0, adversarial_weight=0.0), "all weights")])
@@ -118,12 +119,13 @@ def test_a_bad_field_is_named(changes, message):
 def test_what_cannot_be_trained_is_refused_and_the_folder_stays_free(pairs, real, tmp_path):
     small = LabelledImages(real.images[:, :16, :16], real.labels, CLASSES, "small")
     two = LabelledImages(real.images, real.labels % 2, CLASSES[:2], "two")
+    few = LabelledImages(real.images[:8], real.labels[:8], CLASSES, "few")
     only_gan = dict(feature_weight=0.0, pixel_weight=0.0, adversarial_weight=0.0, gan_weight=1.0)
     for given, changes, message in (
             (None, dict(batch=64), "a batch of 64 needs at least as many images, there are 48"),
             (None, dict(block="dense"), "'dense'"), (None, only_gan, "needs real images"),
             (small, {}, "16 pixels wide in 3 classes, the pairs 32 in 3"), (two, {}, "in 2 classes"),
-            (LabelledImages(real.images[:8], real.labels[:8], CLASSES, "few"), dict(gan_weight=1.0), "there are 8")):
+            (few, dict(gan_weight=1.0), "a batch of 16 needs at least as many images, there are 8")):
         with pytest.raises(InputError, match=message):
             distill(pairs, config(**changes), tmp_path / "run", given, "cpu")
         assert not (tmp_path / "run").exists()
@@ -138,8 +140,8 @@ def test_what_cannot_be_trained_is_refused_and_the_folder_stays_free(pairs, real
 def one_step(c, pairs, real):
     """The step in the plainest way: every network asked for every picture on its own, nothing shared.
 
-    (The projection disc's last bias has gradient 0 at first; Adam turns its rounding into a whole step, so that
-    these configs move the disc by less than the tolerance.)
+    (The projection disc's last bias has gradient 0 at first, and Adam makes a whole step of its rounding: its
+    learning rate must be below the tolerance.)
     """
     torch.manual_seed(c.seed)
     student, disc = module.make_networks(c, pairs.z_dim, pairs.num_classes, pairs.resolution)
@@ -157,14 +159,14 @@ def one_step(c, pairs, real):
         return disc(augment(x, runs.rng(c.seed, 0, stream=100), c.shift, c.brightness), y)
 
     losses = {}
-    disc.train()(x_teacher, y)                                                # spectral norm goes on once a step,
+    disc.train()(x_teacher, y)  # spectral norm goes on once a step,
     disc.eval()                                                               # and then stands still
     losses["disc"] = total = hinge_discriminator(seen(x_teacher, y)[0], seen(student(z, y).detach(), y)[0])
     if real is not None:
         losses["disc_gan"] = hinge_discriminator(seen(x_real, y_real)[0],
                                                  seen(student(z_fresh, y_real).detach(), y_real)[0])
         total = total + c.disc_gan_weight * losses["disc_gan"]
-    maps_teacher = [m.detach() for m in seen(x_teacher, y)[1]]                # as the disc saw them in its own step
+    maps_teacher = [m.detach() for m in seen(x_teacher, y)[1]]  # as the disc saw them in its own step
     total.backward()
     disc_optimizer.step()
 
@@ -183,7 +185,8 @@ def one_step(c, pairs, real):
 
 @pytest.mark.parametrize("preset, with_real, changes", [
     ("distylegan-2022", True, dict(disc_width=8)), ("distylegan-2022", False, dict(disc_width=8)),
-    ("smoke", True, dict(gan_weight=0.5, disc_gan_weight=0.5, disc_lr=4e-5)), ("smoke", False, dict(disc_lr=4e-5))])
+    ("smoke", True, dict(gan_weight=0.5, disc_gan_weight=0.5, disc_lr=4e-5)),
+    ("smoke", False, dict(disc_lr=4e-5))])
 def test_one_step_is_the_one_written_out_here(pairs, real, tmp_path, monkeypatch, preset, with_real, changes):
     c = DistillConfig.preset(preset, batch=16, kimg=0.016, tick_kimg=0.016, adversarial_every=1, ema=0.0,
                              bfloat16=False, **changes)
@@ -197,8 +200,9 @@ def test_one_step_is_the_one_written_out_here(pairs, real, tmp_path, monkeypatch
     assert len(run.stats) == 1 and terms(run) == set(losses)
     for name, value in losses.items():
         assert run.stats[0][name] == pytest.approx(value, abs=1e-4), name
-    trained, expected = (torch.cat([p.detach().flatten() for p in n.parameters()]) for n in (run.student, student))
-    assert ((trained - expected).abs() < 1e-6).float().mean() > 0.97          # Adam's first step is a sign, which
+    trained, expected = (torch.cat([p.detach().flatten() for p in network.parameters()])
+                         for network in (run.student, student))
+    assert ((trained - expected).abs() < 1e-6).float().mean() > 0.97  # Adam's first step is a sign, which
     assert (trained - expected).abs().max() < 2.1 * c.lr                      # near 0 rounding may flip
 
 
@@ -219,7 +223,7 @@ def test_a_term_of_weight_0_is_not_computed(pairs, real, tmp_path):
         run = distill(pairs, config(**{**every, name: 0.0}), tmp_path / name, real, "cpu")
         assert terms(run) == terms(full) - {name.removesuffix("_weight")}
     offline = distill(pairs, config(**every), tmp_path / "offline", device="cpu")
-    assert terms(offline) == {"feature", "pixel", "adversarial", "disc"}      # without real images: black box only
+    assert terms(offline) == {"feature", "pixel", "adversarial", "disc"}  # black box only
     pixel = dict(every, feature_weight=0.0, adversarial_weight=0.0)
     assert terms(distill(pairs, config(**pixel), tmp_path / "pixel", device="cpu")) == {"pixel"}
 
@@ -239,7 +243,7 @@ def test_unused_real_images_are_told(pairs, real, tmp_path):
 
 
 def test_distillation_learns(pairs, tmp_path):
-    """Without anything else in its loss, the student comes closer to the teacher's pictures: here, noise, so to grey."""
+    """With the pixel loss alone the student comes closer to the teacher's pictures: noise, so to grey."""
     c = config(kimg=0.96, tick_kimg=0.48, lr=5e-3, feature_weight=0.0, adversarial_weight=0.0, ema=0.9)
     run = distill(pairs, c, tmp_path / "run", device="cpu")
     assert run.stats[-1]["pixel"] < run.stats[0]["pixel"]
@@ -253,25 +257,32 @@ def test_distillation_learns(pairs, tmp_path):
 # ---------------------------------------------------------------- what a run leaves behind
 
 def test_a_run_leaves_statistics_a_film_and_the_averaged_student(whole, pairs):
-    assert [(row["step"], row["kimg"]) for row in whole.stats] == [(2, 0.032), (4, 0.064), (6, 0.096), (8, 0.128)]
-    assert whole.stats == [json.loads(line) for line in (whole.folder / "stats.jsonl").read_text().splitlines()]
-    names = {p.name for p in whole.folder.iterdir()} - {"tensorboard"}        # that one only where it is installed
-    assert names == {"checkpoint.previous.pt", "checkpoint.pt", "config.json", "film", "film.gif", "stats.jsonl",
-                     "student"}
-    assert sorted(p.name for p in (whole.folder / "film").iterdir()) == [f"000000{n}.png" for n in (2, 4, 6, 8)]
+    assert [row["step"] for row in whole.stats] == [2, 4, 6, 8]
+    assert [row["kimg"] for row in whole.stats] == [0.032, 0.064, 0.096, 0.128]
+    lines = (whole.folder / "stats.jsonl").read_text().splitlines()
+    assert whole.stats == [json.loads(line) for line in lines]
+    names = {p.name for p in whole.folder.iterdir()} - {"tensorboard"}  # that one only where it is installed
+    assert names == {"checkpoint.previous.pt", "checkpoint.pt", "config.json", "film", "film.gif",
+                     "stats.jsonl", "student"}
+    frames = sorted(p.name for p in (whole.folder / "film").iterdir())
+    assert frames == [f"000000{n}.png" for n in (2, 4, 6, 8)]
     assert not whole.student.training and whole.student.config["widths"] == [16, 8, 8, 8]
     assert_same(load_network(whole.folder / "student", GENERATORS), whole.student)
     told = read_json(whole.folder / "student" / "provenance.json")
-    assert told["classes"] == list(CLASSES) and told["config"]["pixel_weight"] == 1.0 and told["kimg"] == 0.128
+    assert told["classes"] == list(CLASSES) and told["kimg"] == 0.128
+    assert told["config"]["pixel_weight"] == 1.0
     assert read_json(whole.folder / "config.json")["pairs"] == sha256(pairs.path / "manifest.json")
 
 
 def test_the_average_is_an_exponential_one(pairs, tmp_path):
-    steps = [distill(pairs, config(kimg=0.016 * n, tick_kimg=0.016, ema=0.75), tmp_path / str(n), device="cpu")
-             for n in (1, 2, 3)]
+    def after(steps):
+        c = config(kimg=0.016 * steps, tick_kimg=0.016, ema=0.75)
+        return distill(pairs, c, tmp_path / str(steps), device="cpu")
+
+    steps = [after(1), after(2), after(3)]
     plain = [torch.load(run.folder / "checkpoint.pt", weights_only=True)["student"] for run in steps]
     for name, found in steps[2].student.named_parameters():
-        expected = plain[0][name]                                             # starts from the first step's weights
+        expected = plain[0][name]  # starts from the first step's weights
         for later in plain[1:]:
             expected = 0.75 * expected + 0.25 * later[name]
         torch.testing.assert_close(found.detach(), expected, rtol=0, atol=1e-6)
@@ -293,12 +304,12 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(whole, pairs, tmp_pat
         patch.setattr(runs, where, interrupted)
         with pytest.raises(KeyboardInterrupt):
             distill(pairs, config(), tmp_path / "run", device="cpu")
-    torch.manual_seed(123)                                                    # the global state does not matter
+    torch.manual_seed(123)  # the global state does not matter
     run = distill(str(pairs.path), config(), tmp_path / "run", device="cpu")
     assert_same(run.student, whole.student)
     assert untimed(run.stats) == untimed(whole.stats)
     a, b = (torch.load(r.folder / "checkpoint.pt", weights_only=True) for r in (run, whole))
-    torch.testing.assert_close(a, b, rtol=0, atol=0)                          # weights, averages and Adam's moments
+    torch.testing.assert_close(a, b, rtol=0, atol=0)  # weights, averages and Adam's moments
 
 
 KILLED = """
@@ -323,7 +334,7 @@ distill({pairs!r}, DistillConfig.preset("smoke", kimg=0.128, tick_kimg=0.032), {
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
-def test_a_process_killed_while_it_writes_a_checkpoint_goes_on_as_if_nothing_had_happened(whole, pairs, tmp_path):
+def test_a_process_killed_while_it_writes_a_checkpoint_goes_on_as_if_it_had_not_been(whole, pairs, tmp_path):
     out = tmp_path / "run"
     script = KILLED.format(threads=torch.get_num_threads(), pairs=str(pairs.path), out=str(out))
     process = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
@@ -358,7 +369,7 @@ def test_another_config_other_pairs_or_real_images_are_refused(whole, pairs, rea
     with pytest.raises(InputError, match=r"real None -> 'toy, 40 images'"), pytest.warns(UserWarning):
         distill(pairs, config(), whole.folder, real, "cpu")
     z = np.array(pairs.latents)
-    other = save_pairs(*toy(seed=5), z, tmp_path / "other", classes=CLASSES)                # another teacher's pictures
+    other = save_pairs(*toy(seed=5), z, tmp_path / "other", classes=CLASSES)  # another teacher's pictures
     named = save_pairs(*toy(), z, tmp_path / "named", classes=CLASSES, teacher="somebody")  # another manifest
     for changed in (other, named):
         with pytest.raises(InputError, match="holds a run under another config.*pairs "):
@@ -369,7 +380,7 @@ def test_another_config_other_pairs_or_real_images_are_refused(whole, pairs, rea
                                                        sha256(pairs.path / "manifest.json"))
     with pytest.raises(InputError, match="pairs "):
         distill(load_pairs(named.path), config(), whole.folder, device="cpu")
-    copied = save_pairs(*toy(), z, tmp_path / "copied", classes=CLASSES)      # the same pairs elsewhere are the same
+    copied = save_pairs(*toy(), z, tmp_path / "copied", classes=CLASSES)  # the same ones
     assert untimed(distill(copied, config(), whole.folder, device="cpu").stats) == untimed(whole.stats)
 
 
@@ -388,7 +399,8 @@ def test_a_loss_that_is_not_finite_stops_and_the_last_checkpoint_stays(pairs, tm
     state = runs.load_checkpoint(tmp_path / "run")
     assert state["step"] == 2 and all(t.isfinite().all() for t in state["student"].values())
     assert len(runs.read_stats(tmp_path / "run")) == 1
-    assert all(p.isfinite().all() for p in load_network(tmp_path / "run" / "student", GENERATORS).parameters())
+    saved = load_network(tmp_path / "run" / "student", GENERATORS)
+    assert all(p.isfinite().all() for p in saved.parameters())
 
 
 def test_an_absurd_learning_rate_stops_with_a_clear_word(pairs, tmp_path):
@@ -419,16 +431,17 @@ with open({out!r} + "." + str(PartialState().process_index), "w") as file:
 def test_two_processes_share_a_batch_and_end_with_the_same_student(pairs, tmp_path):
     out = str(tmp_path / "run")
     (tmp_path / "two.py").write_text(TWO.format(pairs=str(pairs.path), out=out, kimg=0.032))
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    process = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-                              str(tmp_path / "two.py")], capture_output=True, text=True, env=environment)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    process = subprocess.run([*torchrun, str(tmp_path / "two.py")], capture_output=True, text=True,
+                             env=environment)
     assert process.returncode == 0, process.stderr
     first, second = (Path(f"{out}.{rank}").read_text().split() for rank in (0, 1))
     assert first == second and first[1] == "2"
     stats = runs.read_stats(out)
     assert [row["step"] for row in stats] == [1, 2]
 
-    c = DistillConfig.preset("smoke")                                         # each half of the batch on its own
+    c = DistillConfig.preset("smoke")  # each half of the batch on its own
     torch.manual_seed(c.seed)
     student, _ = make_networks(c, 8, 3, 32)
     rows, halves = runs.Batches(48, 16, c.seed)(0), []

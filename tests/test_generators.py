@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from gsoc_kd.distill import DistillConfig, make_networks
 from gsoc_kd.evaluate import cost
 from gsoc_kd.files import InputError, read_json
-from gsoc_kd.generators import (ConvGenerator, DiStyleGANGenerator, class_weights, normalise_z, orthogonal_init,
-                                reestimate_batchnorm)
+from gsoc_kd.generators import (ConvGenerator, DiStyleGANGenerator, class_weights, normalise_z,
+                                orthogonal_init, reestimate_batchnorm)
 from gsoc_kd.teachers import EMBEDDED
 
 TINY = dict(z_dim=6, num_classes=4, widths=(16, 8, 8, 4), embed_dim=5)
@@ -98,9 +98,11 @@ def test_conv_generator_looks_at_the_direction_of_z_only():
 
 @EACH
 @pytest.mark.parametrize("z, y, named", [
-    (torch.zeros(2, 5), torch.tensor([0, 1]), "(N, 6), got (2, 5)"), (torch.zeros(6), torch.tensor([0]), "got (6,)"),
+    (torch.zeros(2, 5), torch.tensor([0, 1]), "(N, 6), got (2, 5)"),
+    (torch.zeros(6), torch.tensor([0]), "got (6,)"),
     (torch.zeros(2, 6, dtype=torch.int64), torch.tensor([0, 1]), "floats"),
-    (torch.zeros(2, 6), torch.tensor([0, 1, 2]), "(2, 6) and (3,)"), (torch.zeros(2, 6), torch.tensor([0, 4]), "0..3"),
+    (torch.zeros(2, 6), torch.tensor([0, 1, 2]), "(2, 6) and (3,)"),
+    (torch.zeros(2, 6), torch.tensor([0, 4]), "0..3"),
     (torch.zeros(2, 6), torch.zeros(2, 5), "(N, 4) class weights"), (torch.zeros(2, 6), [0, 1], "list"),
     (torch.zeros(2, 6).numpy(), torch.tensor([0, 1]), "ndarray")])
 def test_bad_latents_and_labels_are_named(make, z, y, named):
@@ -115,7 +117,8 @@ def test_distylegan_has_the_layers_and_parameters_of_2022():
     network = DiStyleGANGenerator(z_dim=512, num_classes=10, width=256, project_dim=128)
     assert parameters(network) == 2_054_368
     weights = [tuple(p.shape) for p in network.parameters() if p.ndim > 1]
-    assert weights == [(256, 512), (8192, 138), (256, 256, 3, 3), (128, 128, 3, 3), (64, 64, 3, 3), (3, 32, 3, 3)]
+    assert weights == [(256, 512), (8192, 138), (256, 256, 3, 3), (128, 128, 3, 3), (64, 64, 3, 3),
+                       (3, 32, 3, 3)]
     norms = [m.num_features for m in network.modules() if hasattr(m, "running_mean")]
     assert norms == [256, 8192, 256, 128, 64]
     biases = {n for n, p in network.named_parameters() if n.endswith("bias")}
@@ -188,7 +191,7 @@ def test_conv_generator_computes_what_its_description_says(skip_z):
 
 def test_rank_and_separable_blocks_are_smaller_and_draw():
     full, low, separable = tiny_conv(), tiny_conv(rank=3), tiny_conv(block="separable")
-    assert parameters(full) - parameters(low) == 11 * 256 - (11 * 3 + 3 * 256)            # 11 = z and embedding
+    assert parameters(full) - parameters(low) == 11 * 256 - (11 * 3 + 3 * 256)  # 11 = z and embedding
     blocks = [(16, 8), (8, 8), (8, 4)]
     assert parameters(full) - parameters(separable) == sum(9 * i * o - (9 * i + i * o) for i, o in blocks)
     z, y = torch.randn(2, 6), torch.tensor([0, 1])
@@ -202,7 +205,8 @@ def test_rank_and_separable_blocks_are_smaller_and_draw():
 
 @pytest.mark.parametrize("changes, named", [
     (dict(widths=(16, 8, 8)), "3 widths end at 16 pixels, not at 32"), (dict(block="dense"), "'dense'"),
-    (dict(rank=0), "rank 0"), (dict(widths=(16, 8, 0, 4)), "(16, 8, 0, 4)"), (dict(embed_dim=0), "embed_dim 0")])
+    (dict(rank=0), "rank 0"), (dict(widths=(16, 8, 0, 4)), "(16, 8, 0, 4)"),
+    (dict(embed_dim=0), "embed_dim 0")])
 def test_conv_generator_refuses_what_it_cannot_build(changes, named):
     with pytest.raises(InputError) as caught:
         ConvGenerator(**{**TINY, **changes})
@@ -241,7 +245,8 @@ def test_reestimated_statistics_are_those_of_the_layers_inputs(make, training):
     other, seen = copy.deepcopy(network).train(), {}
     for name, module in other.named_modules():
         if hasattr(module, "running_mean"):
-            module.register_forward_pre_hook(lambda _, x, name=name: seen.setdefault(name, []).append(x[0].detach()))
+            inputs = seen.setdefault(name, [])
+            module.register_forward_pre_hook(lambda _, x, inputs=inputs: inputs.append(x[0].detach()))
     for z, y in batches:
         other(z, y)
     momenta = {n: m.momentum for n, m in network.named_modules() if hasattr(m, "running_mean")}

@@ -11,8 +11,8 @@ from gsoc_kd.discriminators import ProjectionDiscriminator
 from gsoc_kd.files import InputError, read_json
 from gsoc_kd.generators import ConvGenerator
 from gsoc_kd.images import LabelledImages, to_float
-from gsoc_kd.losses import hinge_discriminator, hinge_generator
-from gsoc_kd.pretrain import PRESETS, PretrainConfig, averaged, pretrain
+from gsoc_kd.losses import logistic_discriminator, logistic_generator
+from gsoc_kd.pretrain import PRESETS, R1_EVERY, PretrainConfig, averaged, pretrain
 from gsoc_kd.teachers import GENERATORS
 from gsoc_kd.weights import load_network
 
@@ -68,8 +68,9 @@ def test_presets_differ_from_the_defaults_in_named_fields_and_bad_fields_are_ref
 
 
 def test_what_cannot_be_trained_is_refused_and_the_folder_stays_free(real, tmp_path):
-    for changes, message in ((dict(batch=64, group=4), "a batch of 64 needs at least as many images, there are 48"),
-                             (dict(widths=(8, 8)), "2 widths end at 8 pixels"), (dict(group=5), "multiple of group 5")):
+    for changes, message in (
+            (dict(batch=64, group=4), "a batch of 64 needs at least as many images, there are 48"),
+            (dict(widths=(8, 8)), "2 widths end at 8 pixels"), (dict(group=5), "multiple of group 5")):
         with pytest.raises(InputError, match=message):
             pretrain(real, config(**changes), tmp_path / "run", "cpu")
         assert not (tmp_path / "run").exists()
@@ -83,25 +84,22 @@ def test_one_step_is_the_one_written_out_here(real, tmp_path):
 
     torch.manual_seed(c.seed)
     generator = ConvGenerator(8, 3, 32, c.widths, c.embed_dim)
-    disc = ProjectionDiscriminator(3, 32, c.disc_width, c.group)
+    disc = ProjectionDiscriminator(3, 32, c.disc_width, c.group, spectral=False)
     optimizer = torch.optim.Adam(generator.parameters(), c.lr, betas=c.betas)
     disc_optimizer = torch.optim.Adam(disc.parameters(), c.disc_lr, betas=c.betas)
     rows = runs.Batches(48, 16, c.seed)(0)
     x, y = to_float(real.images[rows]), torch.from_numpy(real.labels)[rows]
     z = torch.randn(16, 8, generator=runs.rng(c.seed, 0))
 
-    def iterate():                                                            # spectral norm goes on once a step
-        disc.train()(x, y)
-        disc.eval()
-
-    iterate()
     with torch.no_grad():
         generated = generator(z, y)
-    disc_loss = hinge_discriminator(disc(x, y)[0], disc(generated, y)[0])
-    disc_loss.backward()
+    disc_loss = logistic_discriminator(disc(x, y)[0], disc(generated, y)[0])
+    x.requires_grad_(True)
+    slope, = torch.autograd.grad(disc(x, y)[0].sum(), x, create_graph=True)
+    r1 = slope.square().flatten(1).sum(1).mean()
+    (disc_loss + c.r1 / 2 * R1_EVERY * r1).backward()                         # every 8th step, 8 times as much
     disc_optimizer.step()
-    iterate()
-    loss = hinge_generator(disc(generator(z, y), y)[0])
+    loss = logistic_generator(disc(generator(z, y), y)[0])
     generator.zero_grad()
     loss.backward()
     optimizer.step()
@@ -109,9 +107,10 @@ def test_one_step_is_the_one_written_out_here(real, tmp_path):
     assert len(run.stats) == 1 and run.stats[0]["step"] == 1 and run.stats[0]["kimg"] == 0.016
     assert run.stats[0]["disc"] == pytest.approx(disc_loss.item(), abs=1e-4)
     assert run.stats[0]["generator"] == pytest.approx(loss.item(), abs=1e-4)
+    assert run.stats[0]["r1"] == pytest.approx(r1.item(), rel=1e-4)
     trained = torch.cat([p.flatten() for p in run.student.parameters()])
     expected = torch.cat([p.detach().flatten() for p in generator.parameters()])
-    assert ((trained - expected).abs() < 1e-6).float().mean() > 0.97          # Adam's first step is a sign, which
+    assert ((trained - expected).abs() < 1e-6).float().mean() > 0.97  # Adam's first step is a sign, which
     assert (trained - expected).abs().max() < 2.1 * c.lr                      # near 0 rounding may flip
 
 
@@ -120,12 +119,15 @@ def test_one_step_is_the_one_written_out_here(real, tmp_path):
 def test_a_run_leaves_statistics_a_film_and_the_averaged_generator(whole, real):
     assert [row["step"] for row in whole.stats] == [2, 4, 6, 8]
     assert [row["kimg"] for row in whole.stats] == [0.032, 0.064, 0.096, 0.128]
-    assert all(set(row) == {"step", "kimg", "generator", "disc", *TIMES} for row in whole.stats)
-    assert whole.stats == [json.loads(line) for line in (whole.folder / "stats.jsonl").read_text().splitlines()]
-    names = {p.name for p in whole.folder.iterdir()} - {"tensorboard"}        # that one only where it is installed
-    assert names == {"checkpoint.previous.pt", "checkpoint.pt", "config.json", "film", "film.gif", "stats.jsonl",
-                     "student"}
-    assert sorted(p.name for p in (whole.folder / "film").iterdir()) == [f"000000{n}.png" for n in (2, 4, 6, 8)]
+    assert all(set(row) - {"r1"} == {"step", "kimg", "generator", "disc", *TIMES} for row in whole.stats)
+    assert ["r1" in row for row in whole.stats] == [True, False, False, False]    # counts every 8th step
+    lines = (whole.folder / "stats.jsonl").read_text().splitlines()
+    assert whole.stats == [json.loads(line) for line in lines]
+    names = {p.name for p in whole.folder.iterdir()} - {"tensorboard"}  # that one only where it is installed
+    assert names == {"checkpoint.previous.pt", "checkpoint.pt", "config.json", "film", "film.gif",
+                     "stats.jsonl", "student"}
+    frames = sorted(p.name for p in (whole.folder / "film").iterdir())
+    assert frames == [f"000000{n}.png" for n in (2, 4, 6, 8)]
     assert not whole.student.training
     assert_same(load_network(whole.folder / "student", GENERATORS), whole.student)
     told = read_json(whole.folder / "student" / "provenance.json")
@@ -141,7 +143,7 @@ def test_the_average_has_batch_norm_statistics_of_its_own_weights(whole):
     for name in found:
         if name.endswith("running_mean"):
             norms += 1
-            assert not torch.allclose(found[name], average[name])             # those are the untrained generator's
+            assert not torch.allclose(found[name], average[name])  # those are the untrained generator's
     assert norms == 4
     again = torch.optim.swa_utils.AveragedModel(ConvGenerator(**whole.student.config))
     again.load_state_dict(state["average"])
@@ -164,19 +166,19 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(whole, real, tmp_path
         patch.setattr(runs, where, interrupted)
         with pytest.raises(KeyboardInterrupt):
             pretrain(real, config(), tmp_path / "run", "cpu")
-    torch.manual_seed(123)                                                    # the global state does not matter
+    torch.manual_seed(123)  # the global state does not matter
     run = pretrain(real, config(), tmp_path / "run", "cpu")
     assert_same(run.student, whole.student)
     assert untimed(run.stats) == untimed(whole.stats)
     a, b = (torch.load(r.folder / "checkpoint.pt", weights_only=True) for r in (run, whole))
-    torch.testing.assert_close(a, b, rtol=0, atol=0)                          # weights, averages and Adam's moments
+    torch.testing.assert_close(a, b, rtol=0, atol=0)  # weights, averages and Adam's moments
     for path in (whole.folder / "film").iterdir():
         assert (run.folder / "film" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_finished_run_called_again_does_no_step(whole, real, monkeypatch):
     before = {p: p.read_bytes() for p in whole.folder.rglob("*") if p.is_file()}
-    monkeypatch.setattr(module, "hinge_generator", None)                      # a step would call it
+    monkeypatch.setattr(module, "logistic_generator", None)                      # a step would call it
     run = pretrain(real, config(), whole.folder, "cpu")
     assert_same(run.student, whole.student)
     assert run.stats == whole.stats
@@ -189,7 +191,8 @@ def test_another_seed_is_another_run_and_another_config_is_refused(whole, real, 
     with pytest.raises(InputError, match=r"lr 0\.0002 -> 0\.001"):
         pretrain(real, config(lr=1e-3), whole.folder, "cpu")
     with pytest.raises(InputError, match="images 48 -> 47"):
-        pretrain(LabelledImages(real.images[1:], real.labels[1:], CLASSES, "toy"), config(), whole.folder, "cpu")
+        fewer = LabelledImages(real.images[1:], real.labels[1:], CLASSES, "toy")
+        pretrain(fewer, config(), whole.folder, "cpu")
 
 
 def test_a_loss_that_is_not_finite_stops_and_the_last_checkpoint_stays(real, tmp_path, monkeypatch):
@@ -197,12 +200,13 @@ def test_a_loss_that_is_not_finite_stops_and_the_last_checkpoint_stays(real, tmp
 
     def breaks(logits):
         calls.append(logits)
-        return hinge_generator(logits) * (float("nan") if len(calls) > 3 else 1)
+        return logistic_generator(logits) * (float("nan") if len(calls) > 3 else 1)
 
-    monkeypatch.setattr(module, "hinge_generator", breaks)
+    monkeypatch.setattr(module, "logistic_generator", breaks)
     with pytest.raises(InputError, match="loss generator is not finite at step 4"):
         pretrain(real, config(), tmp_path / "run", "cpu")
     state = runs.load_checkpoint(tmp_path / "run")
     assert state["step"] == 2 and all(t.isfinite().all() for t in state["generator"].values())
     assert len(runs.read_stats(tmp_path / "run")) == 1
-    assert all(p.isfinite().all() for p in load_network(tmp_path / "run" / "student", GENERATORS).parameters())
+    saved = load_network(tmp_path / "run" / "student", GENERATORS)
+    assert all(p.isfinite().all() for p in saved.parameters())
