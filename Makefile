@@ -44,8 +44,8 @@ assets: $(STAMP)
 	$(RUN) gsoc_kd reference
 	$(RUN) gsoc_kd pretrain --out runs/teacher
 	$(RUN) gsoc_kd embed --run runs/teacher --name teacher
-	$(RUN) gsoc_kd pairs --out runs/pairs
-	$(RUN) gsoc_kd distill --pairs runs/pairs --out runs/student
+	$(RUN) gsoc_kd pairs --per-class 5000 --out runs/pairs
+	$(RUN) gsoc_kd distill --pairs runs/pairs --out runs/student --kimg 300 --tick-kimg 20
 	$(RUN) gsoc_kd embed --run runs/student --name student
 	$(RUN) gsoc_kd results
 
