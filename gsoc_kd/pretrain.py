@@ -50,7 +50,7 @@ class PretrainConfig:
 
     @classmethod
     def preset(cls, name, **changes):
-        """`smoke` (tests, seconds), `laptop` (2 CPU cores, about an hour) or `gpu`, with some fields changed."""
+        """`smoke` (tests, seconds), `laptop` (2 CPU cores, an hour or more) or `gpu`, with some fields changed."""
         return runs.preset(cls, PRESETS, name, changes)
 
     def __post_init__(self):
