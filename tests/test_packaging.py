@@ -91,8 +91,10 @@ def foreign(sources):
     return {IMPORTED_AS.get(name.lower(), canonicalize_name(name)) for name in names}
 
 
-def test_the_package_imports_only_its_dependencies(project):
-    declared = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+def test_the_package_imports_only_its_dependencies_and_extras(project):
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["deploy"], *extras["app"], *extras["docs"], *extras["notebooks"]]
+    declared = {canonicalize_name(Requirement(line).name) for line in lines}
     used = foreign(path.read_text(encoding="utf-8") for path in (ROOT / "gsoc_kd").glob("*.py"))
     assert used - declared == set()
 
