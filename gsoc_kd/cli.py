@@ -73,12 +73,21 @@ def main(argv=None):
     try:
         return _main(argv)
     except (InputError, OSError) as error:
+        _close_bars()
         print(f"gsoc-kd: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        _close_bars()
         print("\ngsoc-kd: stopped; what is done is kept, the same command continues: "
               f"gsoc-kd {shlex.join(argv)}", file=sys.stderr)
         return 130
+
+
+def _close_bars():
+    """Progress bars that an error left open would be drawn once more, after its one line."""
+    if "tqdm" in sys.modules:
+        for bar in list(getattr(sys.modules["tqdm"].tqdm, "_instances", ())):
+            bar.close()
 
 
 def _main(argv):

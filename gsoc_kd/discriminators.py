@@ -98,6 +98,8 @@ def augment(x, rng, shift=3, brightness=0.5, copies=1):
         copies: x consists of so many equal parts, image i of each of which gets the same draw: a teacher's picture
             and the student's on the same noise stay comparable.
     """
+    if not shift and not brightness:
+        return x
     n, _, h, w = x.shape
     light = torch.rand(n // copies, 1, 1, 1, generator=rng, device=x.device) * 2 - 1
     offsets = torch.randint(2 * shift + 1, (2, n // copies, 1, 1), generator=rng, device=x.device)

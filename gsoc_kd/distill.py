@@ -134,8 +134,8 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
     student, disc = (n.to(device, memory_format=torch.channels_last)
                      for n in make_networks(c, pairs.z_dim, pairs.num_classes, pairs.resolution))
     average = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(c.ema))
-    optimizer = torch.optim.Adam(student.parameters(), c.lr, betas=c.betas)
-    disc_optimizer = torch.optim.Adam(disc.parameters(), c.disc_lr, betas=c.betas)
+    optimizer = torch.optim.Adam(student.parameters(), c.lr, betas=c.betas, fused=True)
+    disc_optimizer = torch.optim.Adam(disc.parameters(), c.disc_lr, betas=c.betas, fused=True)
     parts = dict(student=student, disc=disc, average=average, optimizer=optimizer, disc_optimizer=disc_optimizer)
 
     # ---- folder, resume
@@ -166,14 +166,15 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
         x_teacher, y, z = to_float(x_all[rows]), y_all[rows], z_all[rows].float()        # (B, 3, R, R), (B,), (B, Z)
 
         # student's pictures, once for both steps; with real images also on fresh noise
-        losses = {}
+        losses, adversarial = {}, (step + 1) % c.adversarial_every == 0
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             x_student = student(z, y).float()
-            if real_batches:
+            if with_disc_gan or with_gan and adversarial:
                 fresh = real_batches(step)[rank::world]
                 x_real, y_real = to_float(real_images[fresh]), real_labels[fresh]
                 z_fresh = torch.randn(len(fresh), pairs.z_dim, generator=rng, device=device)
-                x_fresh = plain_student(z_fresh, y_real).float()
+                with torch.set_grad_enabled(with_gan and adversarial):
+                    x_fresh = plain_student(z_fresh, y_real).float()
 
         # disc step: teacher against student, real against student on fresh noise
         if with_disc:
@@ -200,7 +201,6 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
         if c.pixel_weight:
             losses["pixel"] = pixel_loss(x_teacher, x_student)
             loss = loss + c.pixel_weight * losses["pixel"]
-        adversarial = (step + 1) % c.adversarial_every == 0
         if with_disc and (c.feature_weight or adversarial):
             seen, labels = ([x_student, x_fresh], [y, y_real]) if with_gan and adversarial else ([x_student], [y])
             seen = augment(torch.cat(seen), runs.rng(c.seed, step, device, 100 + rank), c.shift, c.brightness, len(seen))

@@ -1,8 +1,10 @@
 """Reading and writing without half files: what appears under its final name is whole."""
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +20,45 @@ def sha256(path):
         while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def writing(folder):
+    """Turns the operating system's refusal to write into a message."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+        raise InputError(f"{folder} cannot be written ({'the disk is full' if full else error}): mend that "
+                         "and run the same command again; nothing that is done is lost") from error
+
+
+def sweep(folder):
+    """Removes what killed processes left half written in `folder`; a folder caught between its old and its new state
+    is the old one again. What belongs to a process that lives is left alone."""
+    for rest in sorted(Path(folder).glob(".*.*.*")):                                 # .old before .tmp of one process
+        if not (match := re.fullmatch(r"\.(.+)\.(\d+)\.(tmp|old)", rest.name)) or _lives(int(match[2])):
+            continue
+        if match[3] == "old" and not rest.with_name(match[1]).exists():
+            os.replace(rest, rest.with_name(match[1]))
+        elif rest.is_dir():
+            shutil.rmtree(rest, ignore_errors=True)
+        else:
+            rest.unlink(missing_ok=True)
+
+
+def _lives(process):
+    if process == os.getpid():
+        return False                                                                 # an earlier one of that number
+    if os.name == "nt":                                                              # there os.kill would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:                                                                  # somebody else's
+        pass
+    return True
 
 
 @contextlib.contextmanager

@@ -100,14 +100,15 @@ class ConvGenerator(nn.Module):
 class UpBlock(nn.Module):
     def __init__(self, width_in, width_out, condition, block):
         super().__init__()
-        self.conv = (nn.Conv2d(width_in, width_out, 3, padding=1, bias=False) if block == "conv" else nn.Sequential(
+        self.conv = (UpConv2d(width_in, width_out) if block == "conv" else nn.Sequential(
             nn.Conv2d(width_in, width_in, 3, padding=1, groups=width_in, bias=False),
             nn.Conv2d(width_in, width_out, 1, bias=False)))
         self.norm = ConditionalBatchNorm(width_out, condition)
 
     def forward(self, x, e):
-        x = self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
-        return F.relu(self.norm(x, e))
+        if not isinstance(self.conv, UpConv2d):
+            x = F.interpolate(x, scale_factor=2, mode="nearest")
+        return F.relu(self.norm(self.conv(x), e))                                         # twice the resolution
 
 
 class ConditionalBatchNorm(nn.Module):
@@ -123,6 +124,24 @@ class ConditionalBatchNorm(nn.Module):
     def forward(self, x, e):
         gain, bias = self.affine(e)[:, :, None, None].chunk(2, 1)                         # (N, width, 1, 1) each
         return torch.addcmul(bias.to(x.dtype), self.norm(x), 1 + gain.to(x.dtype))
+
+
+class UpConv2d(nn.Conv2d):
+    """Nearest upsampling to twice the resolution, then this 3x3 convolution without bias.
+
+    While it trains, both are one transposed convolution with a 4x4 kernel, the 3x3 one summed over the four places of
+    its pixel: the same sums (but for rounding) with 16 products a pixel of the input instead of 36.
+    """
+
+    def __init__(self, width_in, width_out):
+        super().__init__(width_in, width_out, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        if not self.training:
+            return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
+        kernel = 4 * F.avg_pool2d(F.pad(self.weight, (1, 1, 1, 1)), 2, stride=1)          # (out, in, 4, 4)
+        kernel = kernel.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
+        return F.conv_transpose2d(x, kernel, stride=2, padding=1)
 
 
 class DiStyleGANGenerator(nn.Module):
@@ -146,7 +165,7 @@ class DiStyleGANGenerator(nn.Module):
                                     nn.BatchNorm1d(2 * width * 16), nn.GLU(1))
         widths = [width // 2 ** i for i in range(ups + 1)]
         self.blocks = nn.Sequential(*(nn.Sequential(
-            nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(i, 2 * o, 3, padding=1, bias=False),
+            nn.Identity(), UpConv2d(i, 2 * o),  # the first keeps the names that saved networks have
             nn.BatchNorm2d(2 * o), nn.GLU(1)) for i, o in zip(widths, widths[1:])))
         self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1, bias=False)
         orthogonal_init(self)

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .files import InputError, read_json, write_json
+from .files import InputError, read_json, sweep, write_json, writing
 from .teachers import load_teacher
 from .triples import (FILES, FORMAT, SETTINGS, Pairs, load_pairs, occupied, output_folder, save_pairs,
-                      write_manifest, writing)
+                      write_manifest)
 
 __all__ = ["Pairs", "draw_latents", "load_pairs", "make_pairs", "save_pairs"]
 SAVE_EVERY = 2.0  # seconds between two notes of progress: a killed process loses at most so much work
@@ -58,6 +58,7 @@ def make_pairs(teacher="embedded", per_class: int = 1000, seed: int = 0, out="ru
             raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
     out, teacher = output_folder(out), load_teacher(teacher)
     partial = out.with_name(out.name + ".partial")
+    sweep(partial)
     settings = {"format": FORMAT, "teacher": teacher.name, "digest": teacher.digest,
                 "psi": float(teacher.psi), "seed": int(seed), "chunk": int(chunk),
                 "per_class": int(per_class), "z_dim": teacher.z_dim,

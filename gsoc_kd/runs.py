@@ -12,6 +12,7 @@ import functools
 import json
 import math
 import os
+import shutil
 import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
-from .files import InputError, read_json, replacing_file, write_json
+from .files import InputError, read_json, replacing_file, sweep, write_json, writing
 
 
 @dataclass
@@ -87,6 +88,8 @@ def open_folder(folder, config, main_process=True):
         InputError: another run stands there, naming what differs; or files that are not a run.
     """
     folder = Path(folder)
+    if main_process:
+        sweep(folder)
     if (folder / "config.json").exists():
         config, old = json.loads(json.dumps(config)), read_json(folder / "config.json")
         if not isinstance(old, dict) or "verb" not in old:
@@ -98,8 +101,9 @@ def open_folder(folder, config, main_process=True):
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not a run's folder; give another one")
     elif main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "config.json", config)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "config.json", config)
     return folder
 
 
@@ -134,12 +138,28 @@ class Batches:
 # ---------------------------------------------------------------- checkpoints
 
 def save_checkpoint(folder, state):
-    """Writes tensors and numbers beside, keeps the previous checkpoint, renames."""
+    """Writes tensors and numbers beside, keeps the previous checkpoint, renames.
+
+    Raises:
+        InputError: it cannot be written, e.g. because the disk is full; the last checkpoint is as it was.
+    """
     path = Path(folder) / "checkpoint.pt"
-    with replacing_file(path) as temporary:
-        torch.save(state, temporary)
+    with writing(folder), replacing_file(path) as temporary:
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:                                         # torch's word for a full disk
+            raise OSError(str(error).splitlines()[0]) from None
         if path.exists():
-            os.replace(path, path.with_name("checkpoint.previous.pt"))
+            with replacing_file(path.with_name("checkpoint.previous.pt")) as second:
+                _second_name(path, second)
+
+
+def _second_name(path, new):
+    """Another name for the same bytes, so that there is no moment without the first; where no links are, a copy."""
+    try:
+        os.link(path, new)
+    except OSError:
+        shutil.copyfile(path, new)
 
 
 def load_checkpoint(folder):
@@ -184,7 +204,7 @@ def read_stats(folder, last_step=None):
 
 
 def append_stats(folder, row):
-    with open(Path(folder) / "stats.jsonl", "a", encoding="utf-8") as file:
+    with writing(folder), open(Path(folder) / "stats.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
     if writer := _tensorboard(Path(folder) / "tensorboard"):
         for name, value in row.items():

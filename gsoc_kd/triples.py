@@ -8,14 +8,12 @@
 
 The format alone; `pairs.py` fills it. See docs/Black-Box-Distillation.md.
 """
-import contextlib
-import errno
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .files import InputError, read_json, replacing_folder, sha256, write_json
+from .files import InputError, read_json, replacing_folder, sha256, write_json, writing
 
 FORMAT = 1
 FILES = {"images.npy": np.uint8, "labels.npy": np.int64, "latents.npy": np.float16}
@@ -163,17 +161,6 @@ def output_folder(out):
 def occupied(folder):
     """Whether there is something in `folder`, which then must not be overwritten."""
     return folder.is_dir() and any(folder.iterdir())
-
-
-@contextlib.contextmanager
-def writing(folder):
-    """Turns the operating system's refusal to write into a message."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
-        raise InputError(f"{folder} cannot be written ({'the disk is full' if full else error}): mend that "
-                         "and run the same command again; nothing that is done is lost") from error
 
 
 def _manifest(path):

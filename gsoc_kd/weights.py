@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from .files import InputError, read_json, replacing_folder, write_json
+from .files import InputError, read_json, replacing_folder, write_json, writing
 
 FILES = ("config.json", "model.safetensors", "provenance.json")
 
@@ -33,7 +33,7 @@ def save_network(network, folder, provenance=None, dtype=None):
     if bad := [name for name, t in state.items() if t.is_floating_point() and not torch.isfinite(t).all()]:
         raise InputError(f"not saved to {folder}: {bad[0]} holds NaN or infinite values "
                          f"(in {dtype or 'its'} precision)")
-    with replacing_folder(folder) as temporary:
+    with writing(folder), replacing_folder(folder) as temporary:
         (temporary / "model.safetensors").write_bytes(save(state))
         write_json(temporary / "config.json", {"class": type(network).__name__, **network.config})
         write_json(temporary / "provenance.json", provenance or {})

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from gsoc_kd import files
-from gsoc_kd.files import InputError, read_json, replacing_file, replacing_folder, sha256, write_json
+from gsoc_kd.files import InputError, read_json, replacing_file, replacing_folder, sha256, sweep, write_json
 
 
 def names(folder):
@@ -102,6 +102,33 @@ def test_what_a_killed_process_left_is_not_taken_over(tmp_path):
     with replacing_folder(tmp_path / "folder") as temporary:
         (temporary / "a").write_text("whole")
     assert names(tmp_path / "folder") == ["a"] and names(tmp_path) == ["folder"]
+
+
+# ---------------------------------------------------------------- what killed processes leave
+
+DEAD = 999_999_999  # no process has this number
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no way to ask whether a process lives")
+def test_leavings_of_the_dead_go_and_those_of_the_living_stay(tmp_path):
+    for name in (f".a.json.{DEAD}.tmp", f".b.{os.getpid()}.tmp", f".c.{os.getppid()}.tmp", ".mine", "d.1.tmp"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / f".folder.{DEAD}.tmp").mkdir()
+    sweep(tmp_path)
+    assert names(tmp_path) == sorted([f".c.{os.getppid()}.tmp", ".mine", "d.1.tmp"])
+    sweep(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no way to ask whether a process lives")
+def test_a_folder_caught_between_old_and_new_comes_back(tmp_path):
+    for end in ("old", "tmp"):
+        (tmp_path / f".folder.{DEAD}.{end}").mkdir()
+        (tmp_path / f".folder.{DEAD}.{end}" / "a").write_text(end)
+    sweep(tmp_path)
+    assert names(tmp_path) == ["folder"] and (tmp_path / "folder" / "a").read_text() == "old"
+    (tmp_path / f".folder.{DEAD}.old").mkdir()                                     # killed just before it was removed
+    sweep(tmp_path)
+    assert names(tmp_path) == ["folder"] and (tmp_path / "folder" / "a").read_text() == "old"
 
 
 # ---------------------------------------------------------------- JSON

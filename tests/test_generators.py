@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from gsoc_kd.distill import DistillConfig, make_networks
 from gsoc_kd.evaluate import cost
 from gsoc_kd.files import InputError, read_json
-from gsoc_kd.generators import (ConvGenerator, DiStyleGANGenerator, class_weights, normalise_z,
+from gsoc_kd.generators import (ConvGenerator, DiStyleGANGenerator, UpConv2d, class_weights, normalise_z,
                                 orthogonal_init, reestimate_batchnorm)
 from gsoc_kd.teachers import EMBEDDED
 
@@ -264,3 +264,15 @@ def test_reestimated_statistics_are_those_of_the_layers_inputs(make, training):
         torch.testing.assert_close(modules[name].running_var, var, rtol=1e-4, atol=1e-5)
         assert modules[name].momentum == momenta[name] == 0.1
     assert all(torch.equal(p, weights[n]) for n, p in network.named_parameters())
+
+
+def test_upsampling_and_convolution_are_one_transposed_convolution_in_training():
+    layer, x = UpConv2d(5, 6), torch.randn(2, 5, 4, 4)
+    expected = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), layer.weight, padding=1)
+    results = {}
+    for training in (True, False):
+        y = layer.train(training)(x)
+        gradient, = torch.autograd.grad(y.square().sum(), layer.weight)
+        results[training] = y.detach(), gradient
+    torch.testing.assert_close(results[False][0], expected.detach(), rtol=0, atol=0)
+    torch.testing.assert_close(results[True], results[False], rtol=1e-5, atol=1e-5)

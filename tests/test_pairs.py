@@ -297,6 +297,14 @@ def test_a_disk_that_fills_up_keeps_what_is_done(made, tmp_path, monkeypatch):
     assert len(teacher.asked) == 2 and contents(tmp_path / "p") == contents(made.path)
 
 
+def test_half_written_notes_of_a_killed_process_are_no_foreign_files(made, tmp_path):
+    (tmp_path / "p.partial").mkdir()
+    for name in ("progress", "manifest"):
+        (tmp_path / "p.partial" / f".{name}.json.999999999.tmp").write_text("{")
+    make_pairs(Recorder(), 5, out=tmp_path / "p", chunk=4)
+    assert contents(tmp_path / "p") == contents(made.path)
+
+
 def test_a_damaged_partial_folder_is_named(tmp_path):
     for damage in (lambda p: p.unlink(), lambda p: p.write_bytes(b""),
                    lambda p: p.write_bytes(p.read_bytes()[:-1])):

@@ -183,10 +183,30 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, monke
         raise OSError("No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(InputError, match="cannot be written .*No space"):
         runs.save_checkpoint(tmp_path, {"step": 2})
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
     assert runs.load_checkpoint(tmp_path)["step"] == 1
+
+
+def test_there_is_no_moment_without_a_checkpoint(tmp_path, monkeypatch):
+    runs.save_checkpoint(tmp_path, {"step": 1})
+    rename, seen = runs.os.replace, []
+
+    def watched(source, target):
+        seen.append(runs.load_checkpoint(tmp_path)["step"])
+        rename(source, target)
+        seen.append(runs.load_checkpoint(tmp_path)["step"])
+
+    monkeypatch.setattr(runs.os, "replace", watched)
+    runs.save_checkpoint(tmp_path, {"step": 2})
+    assert seen == [1, 1, 1, 2] and (tmp_path / "checkpoint.pt").exists()
+
+
+def test_what_a_process_left_that_was_killed_in_its_first_moment_is_no_foreign_file(tmp_path):
+    (tmp_path / ".config.json.999999999.tmp").write_text("{")
+    runs.open_folder(tmp_path, {"verb": "distill"})
+    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
 
 
 # ---------------------------------------------------------------- statistics

@@ -1,0 +1,235 @@
+"""Injects faults into pairs, pretraining and distillation, and prints what became of each, as a table.
+
+    python benchmarks/faults.py [--kills 20] [--seed 0] [--write docs/Training.md]
+
+Everything is as small as tests are. A run is a process of its own, forked after PyTorch is loaded (not on Windows), and
+goes through the command line. After a fault the same command is given again, and its end is compared with that of a run
+to which nothing happened: every byte but times and dates.
+"""
+import datetime
+import importlib
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from PIL import Image
+
+from gsoc_kd import cli, runs
+from gsoc_kd.files import sha256
+from gsoc_kd.generators import ConvGenerator
+from gsoc_kd.pretrain import averaged
+from gsoc_kd.weights import save_network
+
+for name in ("pairs", "pretrain", "distill"):  # loaded once, before the forks
+    importlib.import_module(f"gsoc_kd.{name}")
+TIMES = {"seconds", "pairs_per_second", "images_per_second"}
+VERBS = ("pairs", "pretrain", "distill")
+
+
+def main(kills: int = 20, seed: int = 0, write: Path | None = None, two: bool = True):
+    """Prints a row a fault; ends with exit code 1 if one of them was not survived.
+
+    Args:
+        kills: so many times each of the three verbs is killed, at random moments.
+        seed: of the moments.
+        write: a page whose block between the markers `faults` is replaced by the table.
+        two: with the run in two processes, one of them killed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder))
+        rows = [row for verb in VERBS for row in [killed(bench, verb, kills, random.Random(seed))]]
+        rows += [full_disk(bench, verb) for verb in VERBS]
+        rows += [damaged(bench, 1), damaged(bench, 2), other_config(bench), not_finite(bench)]
+        rows += [one_of_two_killed(bench)] if two else []
+    text = "\n".join(["| fault | what happens | survived |", "|---|---|---|",
+                      *(f"| {fault} | {told} | {good} of {count} |" for fault, told, good, count in rows), "",
+                      f"Written by `benchmarks/faults.py --kills {kills} --seed {seed}`, PyTorch "
+                      f"{torch.__version__.split('+')[0]}, {sys.platform}, {datetime.date.today().isoformat()}."])
+    print(text)
+    if write:
+        before, rest = write.read_text(encoding="utf-8").split("<!-- faults -->\n")
+        write.write_text(f"{before}<!-- faults -->\n{text}\n<!-- /faults -->{rest.split('<!-- /faults -->')[1]}",
+                         encoding="utf-8")
+    sys.exit(any(good < count for _, _, good, count in rows))
+
+
+# ---------------------------------------------------------------- runs
+
+class Bench:
+    """A tiny teacher, pairs and pictures, and the run of every verb to which nothing happens."""
+
+    def __init__(self, folder, verbs=VERBS, steps=8):
+        self.folder, self.steps = folder, steps  # of a training; each ends with a checkpoint
+        torch.manual_seed(0)
+        save_network(ConvGenerator(8, 3, 32, (8, 8, 8, 8), 4), folder / "teacher")
+        rng = np.random.default_rng(0)
+        for name in ("cat", "dog", "ship"):
+            (folder / "real" / name).mkdir(parents=True)
+            for i in range(8):
+                pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / "real" / name / f"{i}.png")
+        self.whole, self.seconds = {}, {}
+        for verb in verbs:
+            start = time.perf_counter()
+            code, error = self.run(verb, self.folder / verb)
+            if code:
+                raise SystemExit(f"{verb} does not run: {error}")
+            self.whole[verb], self.seconds[verb] = outcome(self.folder / verb), time.perf_counter() - start
+
+    def words(self, verb, out, *more):
+        kimg = ["--preset", "smoke", "--batch", 16, "--kimg", self.steps * 0.016, "--tick-kimg", 0.016, "--device", "cpu"]
+        flags = {"pairs": ["--teacher", self.folder / "teacher", "--per-class", 40, "--chunk", 5],
+                 "pretrain": ["--real", self.folder / "real", *kimg],
+                 "distill": ["--pairs", self.folder / "pairs", *kimg]}[verb]
+        return [str(word) for word in (verb, *flags, "--out", out, *more)]
+
+    def start(self, verb, out, *more, told=None, limit=None):
+        """The process id of a command that runs in a fork.
+
+        told: a file descriptor for its stderr. limit: no file may grow beyond so many bytes.
+        """
+        words = self.words(verb, out, *more)
+        if process := os.fork():
+            return process
+        code = 1
+        try:
+            quiet = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(quiet, 1)
+            os.dup2(quiet if told is None else told, 2)
+            torch.set_num_threads(1)
+            averaged.__defaults__ = (1, 16)  # batch norm is measured on 16 pictures, not on 1,024
+            importlib.import_module("gsoc_kd.pairs").SAVE_EVERY = 0.0
+            if limit is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+            code = cli.main(words)
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+    def run(self, verb, out, *more, limit=None):
+        """Runs a command to its end: exit code, and the last line of its stderr."""
+        reading, writing = os.pipe()
+        process = self.start(verb, out, *more, told=writing, limit=limit)
+        os.close(writing)
+        with open(reading, encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+        _, status = os.waitpid(process, 0)
+        return os.waitstatus_to_exitcode(status), next((line for line in reversed(lines) if line.strip()), "")
+
+
+def outcome(folder):
+    """{file: its hash} of what a run left, without times and dates, and without the checkpoint before the last."""
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and "tensorboard" not in p.parts):
+        name = str(path.relative_to(folder))
+        if name == "stats.jsonl":
+            found[name] = [{k: v for k, v in row.items() if k not in TIMES} for row in runs.read_stats(folder)]
+        elif name == "checkpoint.pt":
+            state = torch.load(path, weights_only=True)
+            found[name] = [state["step"], *(t.tolist() for t in state[sorted(state)[0]].values() if hasattr(t, "tolist"))]
+        elif not name.endswith(("provenance.json", "checkpoint.previous.pt")):
+            found[name] = sha256(path)
+    return found
+
+
+def refused(code, line):
+    """Whether a run ended with one clear error."""
+    return code == 2 and "gsoc-kd: error: " in line
+
+
+# ---------------------------------------------------------------- faults: (fault, what happens, survived, of how many)
+
+def killed(bench, verb, count, rng):
+    good, midway = 0, 0
+    for i in range(count):
+        out = bench.folder / f"{verb}-killed-{i}"
+        process = bench.start(verb, out)
+        time.sleep(rng.random() * bench.seconds[verb])
+        os.kill(process, signal.SIGKILL)
+        midway += os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+        code, error = bench.run(verb, out)
+        good += survived(f"{verb}, kill {i}: {error}", code == 0 and outcome(out) == bench.whole[verb])
+    return (f"`kill -9` of `{verb}` at {count} random moments ({midway} before its end)",
+            "the same command ends with the same bytes, and leaves nothing behind", good, count)
+
+
+def full_disk(bench, verb):
+    good, sizes = 0, {"pairs": (300, 4_000, 200_000)}.get(verb, (100, 2_000, 20_000))
+    for i, size in enumerate(sizes):
+        out = bench.folder / f"{verb}-full-{i}"
+        code, error = bench.run(verb, out, limit=size)
+        again, _ = bench.run(verb, out)
+        good += survived(f"{verb}, full at {size}: {code} {error}",
+                         refused(code, error) and again == 0 and outcome(out) == bench.whole[verb])
+    return (f"a disk that is full under `{verb}`, at {len(sizes)} sizes of file",
+            "one line and exit code 2; with room, the same command ends with the same bytes", good, len(sizes))
+
+
+def damaged(bench, count):
+    """Cuts the newest checkpoint in half, or both."""
+    out = bench.folder / f"damaged-{count}"
+    bench.run("distill", out)
+    for name in ("checkpoint.pt", "checkpoint.previous.pt")[:count]:
+        os.truncate(out / name, (out / name).stat().st_size // 2)
+    code, error = bench.run("distill", out)
+    if count == 1:
+        return ("a truncated checkpoint", "a warning; goes on from the one before, to the same bytes",
+                survived(f"damaged: {error}", code == 0 and outcome(out) == bench.whole["distill"]), 1)
+    return ("both checkpoints truncated", "one line that names both, exit code 2",
+            survived(f"damaged: {error}", refused(code, error) and "checkpoint.previous.pt" in error), 1)
+
+
+def other_config(bench):
+    code, error = bench.run("distill", bench.folder / "distill", "--lr", "0.1")
+    good = refused(code, error) and "lr 0.0005 -> 0.1" in error and outcome(bench.folder / "distill") == bench.whole["distill"]
+    return ("another config in the same folder", "one line that names the field, exit code 2; the run is as it was",
+            survived(f"config: {error}", good), 1)
+
+
+def not_finite(bench):
+    out = bench.folder / "nan"
+    code, error = bench.run("distill", out, "--lr", "1e30")
+    good = refused(code, error) and "not finite" in error and not (out / "checkpoint.pt").exists()
+    return ("losses that are no numbers", "one line that names the loss and the step, exit code 2; no checkpoint holds them",
+            survived(f"nan: {error}", good), 1)
+
+
+def one_of_two_killed(bench):
+    out, root = bench.folder / "two", Path(cli.__file__).parents[1]
+    words = bench.words("distill", out)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gsoc_kd", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    told = dict(env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, **told)
+    while not (out / "checkpoint.pt").exists() and process.poll() is None:
+        time.sleep(0.02)
+    if process.poll() is None:
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(workers[-1]), signal.SIGKILL)
+    error = process.communicate()[1]
+    before = runs.load_checkpoint(out)["step"] if (out / "checkpoint.pt").exists() else 0
+    again = subprocess.run(command, **told)
+    good = process.returncode != 0 and 0 < before < bench.steps and again.returncode == 0
+    good = good and [row["step"] for row in runs.read_stats(out)] == list(range(1, bench.steps + 1))
+    return ("two processes (`torchrun`), one killed", "the other ends too; the same command goes on from the checkpoint",
+            survived(f"two: killed at {before} {error[-500:]} {again.stderr[-500:]}", good), 1)
+
+
+def survived(what, good):
+    if not good:
+        print(f"NOT SURVIVED: {what}", file=sys.stderr)
+    return int(good)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
