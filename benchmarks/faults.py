@@ -36,7 +36,8 @@ TIMES = {"seconds", "pairs_per_second", "images_per_second"}
 VERBS = ("pairs", "pretrain", "distill")
 
 
-def main(kills: int = 20, seed: int = 0, write: Path | None = None, two: bool = True):
+def main(kills: int = 20, seed: int = 0, write: Path | None = None, two: bool = True,
+         steps: int = 8):
     """Prints a row a fault; ends with exit code 1 if one of them was not survived.
 
     Args:
@@ -44,9 +45,10 @@ def main(kills: int = 20, seed: int = 0, write: Path | None = None, two: bool = 
         seed: of the moments.
         write: a page whose block between the markers `faults` is replaced by the table.
         two: with the run in two processes, one of them killed.
+        steps: of a training; each ends with a checkpoint.
     """
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder))
+        bench = Bench(Path(folder), steps)
         rows = [row for verb in VERBS for row in [killed(bench, verb, kills, random.Random(seed))]]
         rows += [full_disk(bench, verb) for verb in VERBS]
         rows += [damaged(bench, 1), damaged(bench, 2), other_config(bench), not_finite(bench)]
@@ -68,8 +70,9 @@ def main(kills: int = 20, seed: int = 0, write: Path | None = None, two: bool = 
 class Bench:
     """A tiny teacher, pairs and pictures, and the run of every verb to which nothing happens."""
 
-    def __init__(self, folder, verbs=VERBS, steps=8):
-        self.folder, self.steps = folder, steps  # of a training; each ends with a checkpoint
+    def __init__(self, folder, steps):
+        torch.set_num_threads(1)  # no thread is lost in a fork
+        self.folder, self.steps = folder, steps
         torch.manual_seed(0)
         save_network(ConvGenerator(8, 3, 32, (8, 8, 8, 8), 4), folder / "teacher")
         rng = np.random.default_rng(0)
@@ -79,7 +82,7 @@ class Bench:
                 pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
                 Image.fromarray(pixels).save(folder / "real" / name / f"{i}.png")
         self.whole, self.seconds = {}, {}
-        for verb in verbs:
+        for verb in VERBS:
             start = time.perf_counter()
             code, error = self.run(verb, self.folder / verb)
             if code:
