@@ -81,7 +81,8 @@ def open_folder(folder, config, main_process=True):
     """Makes the run's folder, or checks that the run in it is the one asked for.
 
     Args:
-        config: JSON-able dict: all that the run's outcome depends on.
+        config: JSON-able dict: all that the run's outcome depends on. `kimg` says only how long the run goes on, so
+            it may change: with a greater one a finished run goes on.
 
     Raises:
         InputError: another run stands there, naming what differs; or files that are not a run.
@@ -92,9 +93,11 @@ def open_folder(folder, config, main_process=True):
         if not isinstance(old, dict) or "verb" not in old:
             raise InputError(f"{folder / 'config.json'} is not a run's; give another folder")
         if differ := [f"{k} {old.get(k)!r} -> {config.get(k)!r}" for k in sorted({*old, *config})
-                      if old.get(k) != config.get(k)]:
+                      if k != "kimg" and old.get(k) != config.get(k)]:
             raise InputError(f"{folder} holds a run under another config ({'; '.join(differ)}); go on with the old "
                              f"config, give another folder, or delete this one")
+        if main_process and old != config:
+            write_json(folder / "config.json", config)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not a run's folder; give another one")
     elif main_process:
