@@ -24,6 +24,7 @@ html_math_renderer = "mathml"
 
 html_theme = "furo"
 html_title = "gsoc_kd"
+html_static_path, html_css_files = ["site.css"], ["site.css"]
 html_copy_source = html_show_sourcelink = html_show_copyright = html_use_index = False
 autodoc_typehints = "none"                  # the docstrings say what is meant
 
