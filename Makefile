@@ -5,13 +5,15 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test lab notebooks assets clean
+.PHONY: help venv demo test lab notebooks assets docs wiki clean
 
 help:
 	@echo "make demo       distil a student from the embedded teacher and score it (10 minutes on 2 cores)"
 	@echo "make test       run every test and every notebook"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make notebooks  execute the notebooks in place and clean them; NAMES='01_dataset' for some of them"
+	@echo "make docs       build the site from README, docs/ and the notebooks: build/site/index.html"
+	@echo "make wiki       write the pages for a GitHub wiki: build/wiki"
 	@echo "make assets     remake the embedded teacher, student, judge and reference (hours; needs CIFAR-10)"
 	@echo "make clean      remove the environment and Python's caches; runs/ stays"
 
@@ -37,6 +39,12 @@ lab: $(STAMP)
 
 notebooks: $(STAMP)
 	$(VENV)/bin/python notebooks/execute.py $(NAMES)
+
+docs: $(STAMP)
+	$(VENV)/bin/python docs/build.py site
+
+wiki: $(STAMP)
+	$(VENV)/bin/python docs/build.py wiki
 
 # Everything in gsoc_kd/assets and every table, in the order in which one part needs the other. A stopped run goes on.
 assets: $(STAMP)
