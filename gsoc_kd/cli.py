@@ -64,7 +64,7 @@ WORDS = {
 }
 HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"}}  # of no use as a flag
 SHOWN = {"out": "FOLDER", "folder": "FOLDER", "root": "FOLDER", "run": "FOLDER", "name": "student|teacher",
-         "device": "cpu|cuda|...", "inception": "FILE|download", "size": "PIXELS"}
+         "device": "cpu|cuda|...", "inception": "FILE|download", "size": "PIXELS", "neighbours": "FILE.png"}
 
 
 def main(argv=None):
@@ -259,6 +259,14 @@ def _report(verb, result, given, out):
         if "fid" in result:
             print(f"FID {result['fid']:.2f}, inception score {result['inception_score']['mean']:.2f} "
                   f"({result['images']:,} images, {result['reference']['split']})")
+        if "agreement" in result:
+            a = result["agreement"]
+            print(f"to {a['teacher']}, pair by pair: L1 {a['l1']:.1f} grey levels (other noise: {a['l1_other_noise']:.1f}), "
+                  f"features {a['feature_distance']:.2f} (other noise: {a['feature_distance_other_noise']:.2f}); CIFAR-FD "
+                  f"{result['cifar_fd_to_teacher']:.2f} (floor: {result['cifar_fd_to_teacher_floor']:.2f})")
+        if "nearest_training" in result:
+            print(f"nearest training neighbours: {result['nearest_training']['closer']:.1%} are nearer than half of the "
+                  f"real pictures held out; drawn to {given['neighbours']}")
         if out:
             write_json(out, result)
             print(f"scores written to {out}")
