@@ -26,8 +26,8 @@ __all__ = ["compute_reference", "cost", "evaluate", "floor_row", "load_reference
 KID_SIZE = 1000  # rows of a subset of the kernel distance
 
 
-def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, teacher=None, neighbours=None,
-             device=None, batch=250, progress=True, judge=None, reference=None):
+def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, test=None, teacher=None,
+             neighbours=None, device=None, batch=250, progress=True, judge=None, reference=None):
     """Scores a generator on `per_class` pictures of each class; the same seed gives the same pictures.
 
     Args:
@@ -37,10 +37,12 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, te
         seed: of the latents; those of class c are `pairs.draw_latents(seed, c, ...)`.
         inception: path of pytorch-fid's Inception weights, or "download": adds FID and the inception score.
             Needs `real`, and more than 2,048 pictures.
+        test: LabelledImages that are not in `real`, at least per_class a class: the floor is what they score. Without
+            them it is scored on images held out of `real`.
         teacher: whatever `load_teacher` takes: adds how well the generator repeats this teacher, pair by pair on
             the scored latents, and CIFAR-FD to as many pictures of the teacher from other latents, of seed + 1.
         neighbours: PNG to draw: a generated picture of each class and its nearest real ones in the judge's
-            features; adds nearest_training. Needs `real`, with at least twice `per_class` images a class.
+            features; adds nearest_training. Needs `real`, and `test` or at least twice `per_class` images a class.
         device: where networks run. By default the generator stays where it is, the judge takes a GPU if any.
         batch: pictures drawn at once.
         judge, reference: another judge and its Reference than the embedded ones.
@@ -50,11 +52,11 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, te
         cifar_precision_recall_images (generated, and as many real ones: at most 5,000), cifar_is {mean, std},
         class_agreement and class_agreement_per_class (these three None where the classes are not the judge's),
         images, per_class, seed, reference {split, images}, feature_network {name, hash}, floor (scores of real
-        images: the test split behind the embedded reference, or per_class images a class held out of `real`,
-        None if fewer would be left). With `inception` also fid, inception_score {mean, std} and
+        images: the test split behind the embedded reference; or per_class images a class of `test`; or as many held
+        out of `real`, None if fewer would be left). With `inception` also fid, inception_score {mean, std} and
         inception_network {name, hash}; with `teacher` agreement (see `agreement.pair_agreement`),
         cifar_fd_to_teacher and its floor, cifar_fd_to_teacher_floor; with `neighbours` nearest_training (see
-        `neighbours.copying`; the others are the images held out of `real`).
+        `neighbours.copying`; the others are the images of the floor).
 
     Raises:
         InputError: too few images for a metric; classes or sizes that do not fit; no weights or reference.
@@ -69,17 +71,19 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, te
         reference = reference or load_reference(judge=judge)
         if reference.judge != network_hash(judge):
             raise InputError("reference was made with another judge than the one here; use compute_reference")
-    _check(box, real, reference, per_class, judge.feature_width, inception, neighbours)
+    _check(box, real, reference, per_class, judge.feature_width, inception, test, neighbours)
     network = None if inception is None else InceptionFeatures(inception).to(place)
     say = (lambda text: text) if progress else (lambda text: None)
 
     if real is None:
         floor = reference.floor
     else:
-        known = features(real.images, judge, progress=say("judge sees real images"))        # (M, D), (M, C)
-        reference = reference_of(real, known[0], network_hash(judge))
-        held, rest = _hold_out(real, per_class)
-        floor = None if held is None else _real_floor(real, *known, held, rest, judge)
+        pool, held, rest = _hold_out(real, test, per_class)
+        known = features(pool.images, judge, progress=say("judge sees real images"))        # (M, D), (M, C)
+        reference = reference_of(real, known[0][:len(real)], network_hash(judge))
+        floor = None if held is None else _real_floor(pool, *known, held, rest, judge)
+        if floor and test is not None:
+            floor["split"] = test.source
     images, labels = draw_pictures(box, per_class, seed, batch, say("draw pictures"))
     found = features(images, judge, progress=say("judge sees pictures"))                    # (N, D), (N, C)
     scores = judge_scores(reference, *found, labels, judge)
@@ -87,12 +91,12 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, te
         scores.update(compare(images, found[0], labels, teacher, judge, per_class, seed, batch, say("teacher draws")))
     if neighbours is not None:
         scores["nearest_training"] = copying(found[0], known[0][rest], known[0][held])
-        picture = neighbour_grid(images[::per_class], real, judge, seen=known[0])           # one of each class
+        picture = neighbour_grid(images[::per_class], real, judge, seen=known[0][:len(real)])   # one of each class
         save_png(picture, neighbours)
     if network is not None:
-        seen = features(real.images, network, batch=50, progress=say("Inception sees real images"))
+        seen = features(pool.images, network, batch=50, progress=say("Inception sees real images"))
         found = features(images, network, batch=50, progress=say("Inception sees pictures"))
-        scores.update(_inception_scores(*found, seen[0]), inception_network={
+        scores.update(_inception_scores(*found, seen[0][:len(real)]), inception_network={
             "name": network.name, "hash": network.digest})
         if held is not None and min(len(held), len(rest)) > network.feature_width:
             floor.update(_inception_scores(seen[0][held], seen[1][held], seen[0][rest]))
@@ -115,16 +119,22 @@ def _real_floor(real, found, logits, held, rest, judge):
             **judge_scores(reference, found[held], logits[held], real.labels[held], judge)}
 
 
-def _hold_out(real, per_class):
-    """Rows of `per_class` images a class for the floor, and the others; (None, None) if fewer are left."""
+def _hold_out(real, test, per_class):
+    """(all real images: `real`, then `test` if given; rows of the `per_class` images a class for the floor; rows
+    those are measured against). Without `test` they are drawn from `real`; no rows, twice None, if too few are left."""
+    if test is not None:
+        test = test.take(per_class)
+        pool = LabelledImages(np.concatenate([real.images, test.images]), np.concatenate([real.labels, test.labels]),
+                              real.classes, real.source)
+        return pool, np.arange(len(real), len(pool)), np.arange(len(real))
     rng = np.random.default_rng(0)
     rows = [rng.permutation(np.flatnonzero(real.labels == c)) for c in range(len(real.classes))]
     if min(map(len, rows)) < 2 * per_class:
-        return None, None
-    return np.concatenate([r[:per_class] for r in rows]), np.concatenate([r[per_class:] for r in rows])
+        return real, None, None
+    return real, np.concatenate([r[:per_class] for r in rows]), np.concatenate([r[per_class:] for r in rows])
 
 
-def _check(teacher, real, reference, per_class, width, inception, neighbours):
+def _check(teacher, real, reference, per_class, width, inception, test, neighbours):
     """Refuses, before a picture is drawn, what could not be scored in the end."""
     target, source = (reference, reference.split) if real is None else (real, real.source)
     hint = "; give real=load_images(...) of what it draws" if real is None else ""
@@ -138,6 +148,8 @@ def _check(teacher, real, reference, per_class, width, inception, neighbours):
     if inception is not None and real is None:
         raise InputError("FID needs the real images themselves: give inception=... together with "
                          "real=load_images('cifar10')")
+    if test is not None and real is None:
+        raise InputError("test=... is only used together with real=load_images(...); the embedded reference has its own")
     if neighbours is not None and real is None:
         raise InputError("nearest training neighbours need the real pictures themselves: give neighbours=... together "
                          "with real=load_images('cifar10')")
@@ -150,9 +162,13 @@ def _check(teacher, real, reference, per_class, width, inception, neighbours):
     if real is not None and min(real.counts().values()) < need:
         name, count = min(real.counts().items(), key=lambda item: item[1])
         raise InputError(f"too few images: {source} has {count} of {name!r}; {need} a class are needed")
-    if neighbours is not None and min(real.counts().values()) < 2 * per_class:
-        raise InputError(f"too few images: neighbours need {2 * per_class:,} real images a class, half of them to "
-                         f"compare with, and {source} has fewer; take fewer with per_class")
+    if test is not None and (test.classes, test.resolution) != (real.classes, real.resolution):
+        raise InputError(f"{source} and {test.source} differ in classes or size; test= must be other images like real=")
+    if neighbours is not None and test is None and min(real.counts().values()) < 2 * per_class:
+        raise InputError(f"too few images: neighbours need test=, or {2 * per_class:,} real images a class, half of "
+                         f"them to compare with, and {source} has fewer; give test= or a smaller per_class")
+    if test is not None:
+        test.take(per_class)                                            # refuses a test split that is too small
 
 
 # ---------------------------------------------------------------- size, speed, table
