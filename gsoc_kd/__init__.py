@@ -26,6 +26,7 @@ _HOME = {  # public name: the module it lives in, in the order of the workflow
     "distill": "distill",
     "load_student": "teachers",
     "evaluate": "evaluate",
+    "agreement": "agreement",
     "explore": "explore",
     "InputError": "files",
 }
@@ -50,7 +51,7 @@ def __dir__():
 
 
 class _Package(types.ModuleType):
-    """Four verbs share their module's name. Importing gsoc_kd.distill would put that module in the place of
+    """Five names are also their module's. Importing gsoc_kd.distill would put that module in the place of
     the function kd.distill; here the function stays, whatever is imported first. `from gsoc_kd.distill import x`
     reaches the module all the same."""
 

@@ -59,12 +59,12 @@ WORDS = {
     "real": Word(IMAGES, "images.load_images", also=("size",)),
     "train": Word(IMAGES, "images.load_images", default="cifar10", help="real images to compare with."),
     "test": Word(IMAGES, "images.load_images", fixed={"split": "test"}, default="cifar10",
-                 help="other real images: their scores are the floor."),
+                 help="other real images (of CIFAR-10 its test split): their scores are the floor."),
     "judge": Word("FOLDER", "cli.load_judge_from", default="embedded", help="the judge's folder."),
 }
 HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"}}  # of no use as a flag
 SHOWN = {"out": "FOLDER", "folder": "FOLDER", "root": "FOLDER", "run": "FOLDER", "name": "student|teacher",
-         "device": "cpu|cuda|...", "inception": "FILE|download", "size": "PIXELS"}
+         "device": "cpu|cuda|...", "inception": "FILE|download", "size": "PIXELS", "neighbours": "FILE.png"}
 
 
 def main(argv=None):
@@ -140,7 +140,7 @@ def _parameters(verb, function, words):
         elif word is None:
             yield _flag(name, hints.get(name), parameter.default, told.get(name))
         else:
-            default = parameter.default if word.default is parameter.empty else word.default
+            default = word.default if parameter.default is parameter.empty else parameter.default
             yield _flag(name, None, default, word.help or told.get(name), word.shown)
             loader = _loader(word)
             for extra in word.also:
@@ -259,6 +259,14 @@ def _report(verb, result, given, out):
         if "fid" in result:
             print(f"FID {result['fid']:.2f}, inception score {result['inception_score']['mean']:.2f} "
                   f"({result['images']:,} images, {result['reference']['split']})")
+        if "agreement" in result:
+            a = result["agreement"]
+            print(f"to {a['teacher']}, pair by pair: L1 {a['l1']:.1f} grey levels (other noise: {a['l1_other_noise']:.1f}), "
+                  f"features {a['feature_distance']:.2f} (other noise: {a['feature_distance_other_noise']:.2f}); CIFAR-FD "
+                  f"{result['cifar_fd_to_teacher']:.2f} (floor: {result['cifar_fd_to_teacher_floor']:.2f})")
+        if "nearest_training" in result:
+            print(f"nearest training neighbours: {result['nearest_training']['closer']:.1%} are nearer than half of the "
+                  f"real pictures that were not in training; drawn to {given['neighbours']}")
         if out:
             write_json(out, result)
             print(f"scores written to {out}")

@@ -23,7 +23,8 @@ FLAGS = {  # some flags that each verb must explain
     "pairs": ["--teacher", "--psi", "--per-class", "--seed", "--out", "--chunk", "--device"],
     "distill": ["--pairs", "--preset", "--out", "--real", "--batch", "--kimg", "--pixel-weight", "--device"],
     "pretrain": ["--real", "--size", "--preset", "--out", "--batch", "--kimg"],
-    "evaluate": ["--generator", "--real", "--per-class", "--seed", "--inception", "--out"],
+    "evaluate": ["--generator", "--real", "--per-class", "--seed", "--inception", "--teacher", "--neighbours",
+                 "--test", "--out"],
     "train-judge": ["--out", "--epochs", "--seed"],
     "reference": ["--train", "--test", "--judge", "--folder"],
     "embed": ["--run", "--name"],
@@ -157,6 +158,28 @@ def test_evaluate_prints_a_table_and_writes_the_scores(run, tmp_path):
     assert scores["class_agreement"] == pytest.approx(expected["class_agreement"], abs=2e-3)
     line = next(line for line in out.splitlines() if line.startswith("| student |"))
     assert f"{scores['cifar_fd']:.2f}" in line and f"{scores['class_agreement']:.1%}" in line
+
+
+def test_evaluate_compares_with_a_teacher_and_looks_for_copies(run, teacher, tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 400), ("test", 340)):
+        for name in ("a", "b", "c"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i, x in enumerate(rng.integers(0, 256, (count, 16, 16, 3), np.uint8)):
+                Image.fromarray(x).save(tmp_path / split / name / f"{i}.png")
+    code, out, err = run("evaluate", "--generator", teacher, "--teacher", teacher, "--real", tmp_path / "train", "--test",
+                         tmp_path / "test", "--neighbours", tmp_path / "n.png", "--per-class", 340, "--out", tmp_path / "s.json")
+    assert code == 0, err
+    scores = json.loads((tmp_path / "s.json").read_text())
+    assert scores["agreement"]["l1"] == 0 and scores["agreement"]["images"] == 1020
+    assert f"to teacher, pair by pair: L1 0.0 grey levels (other noise: {scores['agreement']['l1_other_noise']:.1f})" in out
+    assert f"CIFAR-FD {scores['cifar_fd_to_teacher']:.2f} (floor: {scores['cifar_fd_to_teacher']:.2f})" in out
+    assert f"neighbours: {scores['nearest_training']['closer']:.1%} are" in out and str(tmp_path / "n.png") in out
+    assert scores["floor"]["split"] == "test" and f"{scores['cifar_recall']:.1%} |" in out
+    with Image.open(tmp_path / "n.png") as picture:
+        assert picture.size == (1 + 7 * 33, 1 + 3 * 33)
+    refused(run("evaluate", "--generator", teacher, "--teacher", tmp_path / "none"), tmp_path / "none")
+    refused(run("evaluate", "--generator", "student", "--neighbours", tmp_path / "m.png"), "real pictures themselves")
 
 
 def test_bad_words_are_refused_in_one_line(run, teacher, pairs, tmp_path):
