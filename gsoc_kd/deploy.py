@@ -12,6 +12,7 @@ import logging
 import tempfile
 import warnings
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -216,7 +217,7 @@ def _notes(path):
         if path.suffix == ".onnx":
             props = _need("onnx").load_model(path).metadata_props
             return json.loads({p.key: p.value for p in props}[KEY])
-        return json.loads(_need("openvino").Core().read_model(path).get_rt_info(KEY).astype(str))
+        return json.loads(ElementTree.parse(path).getroot().find(f"rt_info/{KEY}").get("value"))
     except InputError:
         raise
     except Exception:  # noqa: BLE001  what a foreign file makes readers raise cannot be listed
