@@ -25,6 +25,7 @@ FLAGS = {  # some flags that each verb must explain
     "pretrain": ["--real", "--size", "--preset", "--out", "--batch", "--kimg"],
     "evaluate": ["--generator", "--real", "--per-class", "--seed", "--inception", "--teacher", "--neighbours",
                  "--test", "--out"],
+    "export": ["--student", "--path", "--precision", "--seed"],
     "train-judge": ["--out", "--epochs", "--seed"],
     "reference": ["--train", "--test", "--judge", "--folder"],
     "embed": ["--run", "--name"],
@@ -180,6 +181,16 @@ def test_evaluate_compares_with_a_teacher_and_looks_for_copies(run, teacher, tmp
         assert picture.size == (1 + 7 * 33, 1 + 3 * 33)
     refused(run("evaluate", "--generator", teacher, "--teacher", tmp_path / "none"), tmp_path / "none")
     refused(run("evaluate", "--generator", "student", "--neighbours", tmp_path / "m.png"), "real pictures themselves")
+
+
+def test_export_writes_a_file_and_says_how_big_it_is(run, teacher, tmp_path):
+    pytest.importorskip("openvino")
+    code, out, _ = run("export", "--student", teacher, "--path", tmp_path / "s.xml", "--precision", "fp16")
+    size = sum((tmp_path / name).stat().st_size for name in ("s.xml", "s.bin"))
+    assert code == 0
+    assert out.splitlines()[-1] == f"{tmp_path / 's.xml'}: fp16, {size / 1000:,.0f} kB with its .bin"
+    assert kd.load_exported(tmp_path / "s.xml").precision == "fp16"
+    refused(run("export", "--student", teacher, "--path", tmp_path / "s.pt"), tmp_path / "s.pt", ".onnx")
 
 
 def test_bad_words_are_refused_in_one_line(run, teacher, pairs, tmp_path):
