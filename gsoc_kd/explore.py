@@ -10,6 +10,7 @@ import re
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from html import escape
 from types import SimpleNamespace
 
 import torch
@@ -83,12 +84,12 @@ def _connect(parts, names, student, teacher, scale):
         show("teacher", point, png)
         between = 0 < point["mix"] < 1 and point["to"] != point["y"]
         shown = names[dominating(point["y"], point["to"], point["mix"])]
-        parts.note.value = f"A teacher takes one class only; it shows {shown}." if between else ""
+        parts.note.value = f"A teacher takes one class only; it shows {escape(shown)}." if between else ""
         parts.title.value = "teacher"
 
     def teacher_failed(error):
         parts.title.value = "teacher: no picture"
-        parts.note.value = f"{type(error).__name__}: {error}"
+        parts.note.value = escape(f"{type(error).__name__}: {error}")
 
     def redraw(_=None):
         point = where()
@@ -124,26 +125,26 @@ def _widgets(names, teacher):
     """The widgets by name, and the box that holds them all."""
     import ipywidgets as widgets
     options = [(name, index) for index, name in enumerate(names)]
-    style = {"description_width": "6em"}
+    style, wide = {"description_width": "7.5em"}, widgets.Layout(width="25em")
 
     def slider(kind, description, most, step, **more):
         return kind(description=description, min=0, max=most, step=step, continuous_update=False, style=style,
-                    **more)
+                    layout=wide, **more)
 
     parts = SimpleNamespace(
         label=widgets.ToggleButtons(options=options, value=0, style={"button_width": "6.5em"}),
         to=widgets.Dropdown(options=options, value=min(1, len(names) - 1), description="second class",
-                            style=style),
+                            style=style, layout=wide),
         mix=slider(widgets.FloatSlider, "mix", 1.0, 0.05),
         seed=slider(widgets.IntSlider, "seed", SEEDS - 1, 1),
-        new_seed=widgets.Button(description="new seed"),
+        new_seed=widgets.Button(description="new seed", layout=widgets.Layout(margin="2px 2px 10px 7.9em")),
         seed_to=slider(widgets.IntSlider, "second seed", SEEDS - 1, 1, value=1),
         walk=slider(widgets.FloatSlider, "walk", 1.0, 0.05),
         beside=widgets.Checkbox(value=teacher is not None, description="teacher beside student",
                                 indent=False),
         student=widgets.Image(format="png"), save_student=widgets.HTML(),
         teacher=widgets.Image(format="png"), save_teacher=widgets.HTML(),
-        title=widgets.Label("teacher"), note=widgets.Label(), psi=None)
+        title=widgets.Label("teacher"), note=widgets.HTML(layout=widgets.Layout(max_width="20em")), psi=None)
     parts.panel = widgets.VBox([parts.title, parts.teacher, parts.save_teacher, parts.note])
     controls = [parts.seed, parts.new_seed, parts.to, parts.mix, parts.seed_to, parts.walk]
     if teacher is not None:
@@ -152,12 +153,11 @@ def _widgets(names, teacher):
                                value=teacher.psi)
         else:  # a black box shows no knob that it has not
             fixed = "" if teacher.psi == 1 else f"; this one was made with psi {teacher.psi:g}"
-            without = widgets.Label(f"truncation: StyleGAN2 teachers only{fixed}")
+            without = widgets.Label(f"truncation: only StyleGAN2 teachers have one{fixed}")
         controls += [parts.beside, without if parts.psi is None else parts.psi]
     pictures = [widgets.VBox([widgets.Label("student"), parts.student, parts.save_student]), parts.panel]
-    space = widgets.Layout(margin="0 1em 0 0")
-    for box in pictures:
-        box.layout = space
+    for box in pictures:  # a box must not stretch its picture to the width of a note
+        box.layout = widgets.Layout(margin="0 1em 0 0", align_items="flex-start")
     return parts, widgets.VBox([parts.label, widgets.HBox([*pictures, widgets.VBox(controls)],
                                                           layout=widgets.Layout(flex_flow="row wrap"))])
 

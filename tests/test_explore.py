@@ -186,10 +186,10 @@ def test_truncated_is_the_same_teacher_with_another_psi(stylegan2, teacher):
 def test_a_black_box_shows_no_truncation_that_it_has_not(student, teacher):
     app = explore(student, teacher)
     labels = [w.value for w in everything(app) if isinstance(w, ipywidgets.Label)]
-    assert app.parts.psi is None and "truncation: StyleGAN2 teachers only" in labels
+    assert app.parts.psi is None and "truncation: only StyleGAN2 teachers have one" in labels
     fixed = Teacher(teacher.draw, Z, CLASSES, 32, psi=0.7)
     labels = [w.value for w in everything(explore(student, fixed)) if isinstance(w, ipywidgets.Label)]
-    assert "truncation: StyleGAN2 teachers only; this one was made with psi 0.7" in labels
+    assert "truncation: only StyleGAN2 teachers have one; this one was made with psi 0.7" in labels
 
 
 # ---------------------------------------------------------------- stale requests
