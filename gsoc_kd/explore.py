@@ -1,8 +1,8 @@
 """The explorer: `explore()` puts sliders on a point (points.py says what a point is and draws it).
 
-The student is drawn at once, in milliseconds. A teacher may be twenty times slower, so its picture follows: it is
-drawn in a thread of its own, and of many requests only the newest (`Newest`). Core widgets only: they work with
-ipywidgets 7.7, as on Colab, and 8.1.
+The student is drawn at once, in milliseconds. A teacher may be twenty times slower, so its picture follows: it
+is drawn in a thread of its own, and of many requests only the newest (`Newest`). Core widgets only: they work
+with ipywidgets 7.7, as on Colab, and 8.1.
 """
 import asyncio
 import base64
@@ -163,7 +163,7 @@ def _widgets(names, teacher):
 
 
 def truncated(teacher, psi):
-    """The teacher with another truncation psi; a StyleGAN2 network must be behind it. Its weights are shared."""
+    """The teacher with another truncation psi, its weights shared. InputError without a StyleGAN2 network."""
     if not isinstance(teacher.network, StyleGAN2Generator):
         raise InputError(f"{teacher.name} has no truncation: psi={psi} needs a StyleGAN2 network")
 
@@ -177,9 +177,9 @@ def truncated(teacher, psi):
 class Newest:
     """Of many requests the newest is answered: `newest(*state)` leads to show(draw(*state)) or failed(error).
 
-    In a running event loop, as in a notebook or behind Voila, `draw` runs in one thread of its own after `pause`
-    seconds without a newer request, and `show` in the loop, unless a newer request has come by then: the loop
-    is never kept waiting. Without a loop, as in a script, all of it happens at once.
+    In a running event loop, as in a notebook or behind Voila, `draw` runs in one thread of its own after
+    `pause` seconds without a newer request, and `show` in the loop, unless a newer request has come by then: the
+    loop is never kept waiting. Without a loop, as in a script, all of it happens at once.
     """
 
     def __init__(self, draw, show, failed, pause=PAUSE):
