@@ -26,7 +26,7 @@ from gsoc_kd.points import picture
 from gsoc_kd.teachers import load_student, load_teacher
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 180  # seconds; a busy machine is slow, and a test must not care
+PATIENCE = 300  # seconds; a busy machine is slow, and a test must not care
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 WITHOUT = ("Chromium is not installed: left out are the tests that click in a real browser, on notebook 00 in "
            "JupyterLab and on the page of `make app`. Debian: apt-get install chromium")
