@@ -5,12 +5,13 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test lab notebooks assets docs wiki clean
+.PHONY: help venv demo test lab app notebooks assets docs wiki clean
 
 help:
 	@echo "make demo       distil a student from the embedded teacher and score it (10 minutes on 2 cores)"
 	@echo "make test       run every test and every notebook"
 	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make app        the explorer as a web page on this machine; ARGS='--port=8888 --no-browser' for Voila"
 	@echo "make notebooks  execute the notebooks in place and clean them; NAMES='01_dataset' for some of them"
 	@echo "make docs       build the site from README, docs/ and the notebooks: build/site/index.html"
 	@echo "make wiki       write the pages for a GitHub wiki: build/wiki"
@@ -19,12 +20,15 @@ help:
 
 venv: $(STAMP)
 
-$(STAMP): requirements.txt pyproject.toml
+$(STAMP): requirements.txt pyproject.toml tests/colab-requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("the pinned requirements need Python 3.11 or newer, and this is " \
 	  + sys.version.split()[0] + "; name another one: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else 0'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(RUN) pip install --disable-pip-version-check -r requirements.txt
 	$(RUN) pip install --disable-pip-version-check --quiet --no-deps --editable .
+	rm -rf $(VENV)/colab
+	$(RUN) pip install --disable-pip-version-check --quiet --no-deps --target $(VENV)/colab \
+	  -r tests/colab-requirements.txt
 	@touch $@
 
 demo: $(STAMP)
@@ -36,6 +40,10 @@ test: $(STAMP)
 
 lab: $(STAMP)
 	$(RUN) jupyter lab notebooks
+
+# Every visitor has a kernel of their own; two wait, warmed up, for the next ones.
+app: $(STAMP)
+	$(RUN) voila app/explorer.ipynb --preheat_kernel=True --pool_size=2 $(ARGS)
 
 notebooks: $(STAMP)
 	$(VENV)/bin/python notebooks/execute.py $(NAMES)
