@@ -26,6 +26,7 @@ VERBS = {  # verb: (module, function, what --help says); a module is imported wh
     "distill": ("distill", "distill", "train a small student to draw the pictures of those pairs"),
     "evaluate": ("evaluate", "evaluate", "score a generator against real images"),
     "pretrain": ("pretrain", "pretrain", "train a teacher from real images, if you have none"),
+    "convert": ("pickles", "convert", "official StyleGAN2-ADA file to a folder of ours, without running it"),
     "train-judge": ("classifier", "train_judge", "train the classifier that scores pictures offline"),
     "reference": ("reference", "compute_reference", "measure the real images that scores compare with"),
     "embed": ("embed", "embed", "put the generator of a run into the package, scored"),
@@ -51,8 +52,8 @@ class Word:
 
 IMAGES = "cifar10|ZIP|FOLDER"
 WORDS = {
-    "teacher": Word("embedded|FOLDER", "teachers.load_teacher", also=("psi", "device"),
-                    help="embedded, or the folder of a network or of a run."),
+    "teacher": Word("embedded|FOLDER|FILE", "teachers.load_teacher", also=("psi", "device"),
+                    help="embedded; the folder of a network or of a run; or an official file, cifar10.pkl."),
     "generator": Word("student|teacher|FOLDER", "cli.load_generator",
                       help="student or teacher: the embedded one; or the folder of a network or of a run."),
     "pairs": Word("FOLDER", "pairs.load_pairs", help="folder of pairs, as `gsoc-kd pairs` makes it."),
@@ -64,7 +65,7 @@ WORDS = {
 }
 HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"}}  # of no use as a flag
 SHOWN = {"out": "FOLDER", "folder": "FOLDER", "root": "FOLDER", "run": "FOLDER", "name": "student|teacher",
-         "device": "cpu|cuda|...", "inception": "FILE|download", "size": "PIXELS"}
+         "device": "cpu|cuda|...", "source": "FILE", "inception": "FILE|download", "size": "PIXELS"}
 
 
 def main(argv=None):
@@ -243,6 +244,8 @@ def _report(verb, result, given, out):
               f"{result.manifest['teacher']}")
     elif verb in ("distill", "pretrain"):
         print(f"{result.folder}: done; score it with: gsoc-kd evaluate --generator {result.folder}")
+    elif verb == "convert":
+        print(f"{result}: converted; ask it with: gsoc-kd pairs --teacher {result}")
     elif verb == "reference":
         print(f"{given['folder']}: {result.overall.count:,} real images; floor "
               f"{json.dumps({key: result.floor[key] for key in ('cifar_fd', 'class_agreement')})}")
