@@ -70,7 +70,9 @@ def _module(meta):
 def _storage(data):
     """The numbers of a tensor, themselves a pickle inside the pickle -> Inert around a flat CPU tensor."""
     try:
-        storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")                                   # of other protocols
+            storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  a hostile or damaged pickle may raise anything
         name = re.search(r"[Uu]nsupported \w+[: ]+(?:GLOBAL )?`?([\w.]+)", str(error))
         what = f"asks for {shown(name[1])}, which no tensor needs" if name else "is damaged"

@@ -19,6 +19,7 @@ from gsoc_kd.stylegan2 import StyleGAN2Generator
 from gsoc_kd.teachers import load_student, load_teacher
 from gsoc_kd.weights import load_network
 
+SYSTEM = f"asks for '{os.system.__module__}.system'"
 CASES = ("cifar_cond", "uncond_8map", "cond_64")
 
 
@@ -176,18 +177,17 @@ def in_a_saved_tensor(marker):
 
 
 HOSTILE = {
-    "top level": (lambda marker: pickle.dumps(bomb(marker)), "asks for 'posix.system'"),
+    "top level": (lambda marker: pickle.dumps(bomb(marker)), SYSTEM),
     "protocol 0": (lambda marker: pickle.dumps(bomb(marker), protocol=0), "is a text"),
-    "a setting of a layer": (in_a_setting, "asks for 'posix.system'"),
-    "another network": (in_another_network, "asks for 'posix.system'"),
+    "a setting of a layer": (in_a_setting, SYSTEM),
+    "another network": (in_another_network, SYSTEM),
     "a tensor": (in_a_tensor, "a tensor in it"),
-    "a tensor that torch saved": (in_a_saved_tensor, "a tensor in it asks for 'posix.system'"),
-    "module_src, as an object": (lambda marker: official_bytes(source=bomb(marker)), "asks for 'posix.system'"),
+    "a tensor that torch saved": (in_a_saved_tensor, "a tensor in it " + SYSTEM),
+    "module_src, as an object": (lambda marker: official_bytes(source=bomb(marker)), SYSTEM),
     "module_src, as a text": (lambda marker: official_bytes(source=f"import os; os.system('touch {marker}')"),
-                              "does not define its class 'Generator'"),
+                              "the source text it carries does not define its class"),
     "eval": (lambda marker: pickle.dumps(Call(eval, f"open({str(marker)!r}, 'w')")), "asks for 'builtins.eval'"),
-    "getattr": (lambda marker: pickle.dumps(Call(getattr, os, "x") if False else Call(getattr, 1, "real")),
-                "asks for 'builtins.getattr'"),
+    "getattr": (lambda marker: pickle.dumps(Call(getattr, 1, "real")), "asks for 'builtins.getattr'"),
     "torch.load": (lambda marker: pickle.dumps(Call(torch.load, "x")), "asks for 'torch"),
     "INST": (lambda marker: b"\x80\x02(S'touch %s'\nios\nsystem\n." % str(marker).encode(), "instruction INST"),
 }
