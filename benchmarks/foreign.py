@@ -2,8 +2,8 @@
 
     python benchmarks/foreign.py --peer FOLDER
 
-FOLDER is a checkout of https://github.com/ajbrock/BigGAN-PyTorch. Triples are made, loaded again and compared
-with what the generator draws; a student distils from them. It shows that the way is open, not how good it gets.
+FOLDER is a checkout of https://github.com/ajbrock/BigGAN-PyTorch. Triples are made, loaded again and
+compared with what the generator draws; a student distils from them. It shows that the way is open, not how good it gets.
 """
 import sys
 import tempfile
@@ -44,8 +44,8 @@ def main(peer: Path, per_class: int = 20, preset: str = "smoke"):
         pairs = kd.load_pairs(f"{folder}/pairs")
         again = biggan(torch.from_numpy(pairs.latents[:10]).float(), torch.from_numpy(pairs.labels[:10]))
         difference = np.abs(pairs.images[:10].astype(int) - again.numpy()).max()
-        print(f"{pairs}: grey levels {pairs.images.min()} .. {pairs.images.max()}; drawn again they differ by at "
-              f"most {difference}")
+        print(f"{pairs}: grey levels {pairs.images.min()} .. {pairs.images.max()}; drawn again they differ by "
+              f"at most {difference}")
         run = kd.distill(pairs, config=kd.DistillConfig.preset(preset), out=f"{folder}/student")
         parameters = sum(p.numel() for p in run.student.parameters())
         x = run.student(torch.randn(10, 128), torch.arange(10))

@@ -74,7 +74,7 @@ def _storage(data):
             warnings.simplefilter("ignore")                                   # of other protocols
             storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  a hostile or damaged pickle may raise anything
-        name = re.search(r"[Uu]nsupported \w+[: ]+(?:GLOBAL )?`?([\w.]+)", str(error))
+        name = re.search(r"GLOBAL `?([\w.]+)", str(error))
         what = f"asks for {shown(name[1])}, which no tensor needs" if name else "is damaged"
         raise InputError(f"a tensor in it {what}") from None
     if not isinstance(storage, torch.storage.TypedStorage):
