@@ -18,6 +18,7 @@ from importlib import metadata
 _HOME = {  # public name: the module it lives in, in the order of the workflow
     "load_images": "images",
     "load_teacher": "teachers",
+    "convert": "pickles",
     "black_box": "teachers",
     "make_pairs": "pairs",
     "load_pairs": "pairs",

@@ -27,6 +27,7 @@ VERBS = {  # verb: (module, function, what --help says); a module is imported wh
     "evaluate": ("evaluate", "evaluate", "score a generator against real images"),
     "export": ("deploy", "export", "write a student as an OpenVINO or ONNX file"),
     "pretrain": ("pretrain", "pretrain", "train a teacher from real images, if you have none"),
+    "convert": ("pickles", "convert", "official StyleGAN2-ADA file to a folder of ours, without running it"),
     "train-judge": ("classifier", "train_judge", "train the classifier that scores pictures offline"),
     "reference": ("reference", "compute_reference", "measure the real images that scores compare with"),
     "embed": ("embed", "embed", "put the generator of a run into the package, scored"),
@@ -52,8 +53,8 @@ class Word:
 
 IMAGES = "cifar10|ZIP|FOLDER"
 WORDS = {
-    "teacher": Word("embedded|FOLDER", "teachers.load_teacher", also=("psi", "device"),
-                    help="embedded, or the folder of a network or of a run."),
+    "teacher": Word("embedded|FOLDER|FILE", "teachers.load_teacher", also=("psi", "device"),
+                    help="embedded; the folder of a network or of a run; or an official file, cifar10.pkl."),
     "generator": Word("student|teacher|FOLDER", "cli.load_generator",
                       help="student or teacher: the embedded one; or the folder of a network or of a run."),
     "pairs": Word("FOLDER", "pairs.load_pairs", help="folder of pairs, as `gsoc-kd pairs` makes it."),
@@ -66,7 +67,7 @@ WORDS = {
 HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"}}  # of no use as a flag
 SHOWN = {"out": "FOLDER", "folder": "FOLDER", "root": "FOLDER", "run": "FOLDER", "name": "student|teacher",
          "device": "cpu|cuda|...", "inception": "FILE|download", "size": "PIXELS", "neighbours": "FILE.png",
-         "student": "embedded|FOLDER",
+         "student": "embedded|FOLDER", "source": "FILE",
          "path": "FILE.xml|FILE.onnx", "precision": "fp32|fp16|int8"}
 
 
@@ -250,6 +251,8 @@ def _report(verb, result, given, out):
         size = sum(file.stat().st_size for file in {result, result.with_suffix(".bin")} if file.is_file())
         also = " with its .bin" if result.suffix == ".xml" else ""
         print(f"{result}: {given['precision']}, {size / 1000:,.0f} kB{also}")
+    elif verb == "convert":
+        print(f"{result}: converted; ask it with: gsoc-kd pairs --teacher {result}")
     elif verb == "reference":
         print(f"{given['folder']}: {result.overall.count:,} real images; floor "
               f"{json.dumps({key: result.floor[key] for key in ('cifar_fd', 'class_agreement')})}")

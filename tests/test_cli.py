@@ -9,6 +9,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from official import official_bytes
 from PIL import Image
 
 import gsoc_kd as kd
@@ -26,6 +27,7 @@ FLAGS = {  # some flags that each verb must explain
     "evaluate": ["--generator", "--real", "--per-class", "--seed", "--inception", "--teacher", "--neighbours",
                  "--test", "--out"],
     "export": ["--student", "--path", "--precision", "--seed"],
+    "convert": ["--source", "--out"],
     "train-judge": ["--out", "--epochs", "--seed"],
     "reference": ["--train", "--test", "--judge", "--folder"],
     "embed": ["--run", "--name"],
@@ -119,6 +121,18 @@ def test_pairs_holds_what_the_teacher_draws(run, teacher, tmp_path):
     assert made.images.std() > 1
 
 
+def test_convert_makes_a_folder_that_pairs_can_ask(run, tmp_path):
+    (tmp_path / "cifar10.pkl").write_bytes(official_bytes("cond_64"))
+    code, out, _ = run("convert", "--source", tmp_path / "cifar10.pkl", "--out", tmp_path / "t")
+    assert code == 0 and out == f"{tmp_path / 't'}: converted; ask it with: gsoc-kd pairs --teacher {tmp_path / 't'}\n"
+    for teacher, name in ((tmp_path / "t", "t"), (tmp_path / "cifar10.pkl", "cifar10.pkl")):
+        code, out, _ = run("pairs", "--teacher", teacher, "--psi", 0.7, "--per-class", 2, "--out", tmp_path / f"p-{name}")
+        assert code == 0 and out.splitlines()[-1].endswith(f"8 pairs, 2 a class, drawn by {name}")
+    ours, official = (kd.load_pairs(tmp_path / f"p-{name}") for name in ("t", "cifar10.pkl"))
+    assert np.array_equal(ours.images, official.images) and ours.images.std() > 1
+    assert ours.manifest["psi"] == 0.7 and ours.manifest["digest"] == official.manifest["digest"]
+
+
 def test_distill_starts_from_a_preset_and_changes_fields(run, pairs, tmp_path):
     code, out, _ = run("distill", "--pairs", pairs, "--preset", "smoke", "--kimg", 0.016,
                        "--tick-kimg", 0.008, "--batch", 4, "--widths", 8, 8, 4, "--out", tmp_path / "s", "--device", "cpu")
@@ -210,6 +224,8 @@ def test_missing_and_foreign_files_are_refused_in_one_line(run, teacher, pairs, 
     none = tmp_path / "none"
     refused(run("distill", "--pairs", none, "--out", tmp_path / "s"), none, "does not exist")
     refused(run("pairs", "--teacher", tmp_path / "none.pkl"), tmp_path / "none.pkl")
+    (tmp_path / "text.pkl").write_text("hello")
+    refused(run("convert", "--source", tmp_path / "text.pkl", "--out", tmp_path / "t"), "text.pkl", "it is a text")
     refused(run("pairs", "--teacher", tmp_path / "none"), tmp_path / "none", "does not exist")
     refused(run("evaluate", "--generator", tmp_path), tmp_path, "config.json")
     refused(run("pretrain", "--real", tmp_path / "none.zip", "--out", tmp_path / "t"), tmp_path / "none.zip")
