@@ -5,7 +5,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test lab notebooks assets clean
+.PHONY: help venv demo test lab notebooks assets levers clean
 
 help:
 	@echo "make demo       distil a student from the embedded teacher and score it (10 minutes on 2 cores)"
@@ -13,6 +13,7 @@ help:
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make notebooks  execute the notebooks in place and clean them; NAMES='01_dataset' for some of them"
 	@echo "make assets     remake the embedded teacher, student, judge and reference (hours; needs CIFAR-10)"
+	@echo "make levers     train a teacher for each change of one setting, MINUTES=30 each, and tabulate the scores"
 	@echo "make clean      remove the environment and Python's caches; runs/ stays"
 
 venv: $(STAMP)
@@ -48,6 +49,9 @@ assets: $(STAMP)
 	$(RUN) gsoc_kd distill --pairs runs/pairs --out runs/student --kimg 300 --tick-kimg 20
 	$(RUN) gsoc_kd embed --run runs/student --name student
 	$(RUN) gsoc_kd results
+
+levers: $(STAMP)
+	$(VENV)/bin/python benchmarks/levers.py --minutes $(or $(MINUTES),30)
 
 clean:
 	rm -rf $(VENV) .pytest_cache build *.egg-info
