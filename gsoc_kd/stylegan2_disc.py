@@ -51,7 +51,8 @@ def group_deviation(x, group):
     `discriminators.minibatch_deviation` takes successive pictures instead.
     """
     n, _, h, w = x.shape
-    deviation = x.float().unflatten(0, (group, n // group)).var(0, unbiased=False).add(1e-8).sqrt().mean((1, 2, 3))
+    groups = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(0, (group, n // group))
+    deviation = groups.var(0, unbiased=False).add(1e-8).sqrt().mean((1, 2, 3))
     return deviation.repeat(group)[:, None, None, None].expand(n, 1, h, w).to(x.dtype)
 
 
