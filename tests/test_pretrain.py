@@ -315,21 +315,24 @@ def test_spectral_and_r1_reach_the_networks():
     assert not any(hasattr(conv, "parametrizations") for conv in disc.convs)
 
 
-def test_compiled_training_computes_the_same(real, tmp_path, monkeypatch):
-    compiled, original = [], torch.nn.Module.compile
+def test_compiled_networks_serve_every_step_but_r1(real, tmp_path, monkeypatch):
+    """R1 differentiates twice, which a compiled network cannot. Compiling itself takes long: a stand-in is called."""
+    calls = []
 
     def compile(self):
-        compiled.append(type(self).__name__)
-        original(self, backend="aot_eager")                 # traces and differentiates, but needs no C++ compiler
+        def compiled(*args, **options):
+            calls.append(type(self).__name__)
+            return self._call_impl(*args, **options)
+        self._compiled_call_impl = compiled                 # what torch.nn.Module.compile sets
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile)
-    short = dict(kimg=0.016, tick_kimg=0.016, bfloat16=False)
+    short = dict(kimg=0.016, tick_kimg=0.016)
     plain = pretrain(real, config(**short), tmp_path / "plain", "cpu")
+    assert calls == []
     run = pretrain(real, config(**short, compile=True), tmp_path / "run", "cpu")
-    assert compiled == ["ConvGenerator", "ProjectionDiscriminator"]
-    for name in ("disc", "generator", "r1"):
-        assert run.stats[0][name] == pytest.approx(plain.stats[0][name], rel=1e-3, abs=1e-4)
-    assert list(run.student.state_dict()) == list(plain.student.state_dict())
+    assert calls == ["ConvGenerator", "ProjectionDiscriminator", "ProjectionDiscriminator"]
+    assert run.stats[0]["r1"] == plain.stats[0]["r1"]
+    assert_same(run.student, plain.student)
 
 
 def test_the_gpu_presets_generator_fits_into_16_mb_of_float16():
@@ -363,8 +366,8 @@ def test_a_budget_in_minutes_stops_with_a_tick_and_more_minutes_go_on(whole, rea
     assert [(row["step"], row["seconds"]) for row in first.stats] == [(1, 2.0)]
     again = pretrain(real, config(), tmp_path / "run", "cpu", minutes=1 / 60)
     assert again.stats == first.stats                                         # spent: no further step
-    more = pretrain(real, config(), tmp_path / "run", "cpu", minutes=4 / 60)  # of 4 seconds 2 are left
-    assert [row["step"] for row in more.stats] == [1, 2] and more.stats[-1]["seconds"] == 5.0
+    more = pretrain(real, config(), tmp_path / "run", "cpu", minutes=3 / 60)  # of 3 seconds 1 is left
+    assert [row["step"] for row in more.stats] == [1, 2] and more.stats[-1]["seconds"] == 4.0
     rest = pretrain(real, config(), tmp_path / "run", "cpu", minutes=1000)
     assert [row["step"] for row in rest.stats] == [1, 2, 4, 6, 8]
     assert_same(rest.student, whole.student)
