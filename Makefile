@@ -5,7 +5,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test lab app notebooks assets docs wiki clean
+.PHONY: help venv demo test lab app notebooks assets levers docs wiki clean
 
 help:
 	@echo "make demo       distil a student from the embedded teacher and score it (10 minutes on 2 cores)"
@@ -16,6 +16,7 @@ help:
 	@echo "make docs       build the site from README, docs/ and the notebooks: build/site/index.html"
 	@echo "make wiki       write the pages for a GitHub wiki: build/wiki"
 	@echo "make assets     remake the embedded teacher, student, judge and reference (hours; needs CIFAR-10)"
+	@echo "make levers     train a teacher for each change of one setting, MINUTES=30 each, and tabulate the scores"
 	@echo "make clean      remove the environment and Python's caches; runs/ stays"
 
 venv: $(STAMP)
@@ -64,6 +65,9 @@ assets: $(STAMP)
 	$(RUN) gsoc_kd distill --pairs runs/pairs --out runs/student --kimg 300 --tick-kimg 20
 	$(RUN) gsoc_kd embed --run runs/student --name student
 	$(RUN) gsoc_kd results
+
+levers: $(STAMP)
+	$(VENV)/bin/python benchmarks/levers.py --minutes $(or $(MINUTES),30)
 
 clean:
 	rm -rf $(VENV) .pytest_cache build *.egg-info

@@ -64,7 +64,8 @@ WORDS = {
                  help="other real images (of CIFAR-10 its test split): their scores are the floor."),
     "judge": Word("FOLDER", "cli.load_judge_from", default="embedded", help="the judge's folder."),
 }
-HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"}}  # of no use as a flag
+HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"},
+          "pretrain": {"on_tick"}}                                                       # of no use as a flag
 SHOWN = {"out": "FOLDER", "folder": "FOLDER", "root": "FOLDER", "run": "FOLDER", "name": "student|teacher",
          "device": "cpu|cuda|...", "inception": "FILE|download", "size": "PIXELS", "neighbours": "FILE.png",
          "student": "embedded|FOLDER", "source": "FILE",
@@ -106,7 +107,10 @@ def _main(argv):
     if given is None:  # --help
         return 0
     out = given.pop("scores_out", None)
-    _report(verb, function(**_load(function, given)), given, out)
+    loaded = _load(function, given)
+    if given.get("score_ticks"):
+        loaded["on_tick"] = score_every(given["score_ticks"], given["config"], loaded["real"], given["device"])
+    _report(verb, function(**loaded), given, out)
     return 0
 
 
@@ -153,6 +157,9 @@ def _parameters(verb, function, words):
                     yield _flag(extra, None, default, f"for --{name}: {_told(loader)[extra]}")
     if verb == "evaluate":
         yield _flag("scores_out", None, None, "file to write the scores to, as JSON.", "FILE", flag="out")
+    if verb == "pretrain":
+        yield _flag("score_ticks", int, 0, "score 10,000 pictures every so many ticks: CIFAR-FD and class agreement "
+                    "go into stats.jsonl. Training never sees them. 0: never.", "TICKS")
 
 
 def _flag(name, kind, default, told, shown=None, flag=None):
@@ -213,6 +220,26 @@ def load_judge_from(folder):
     from .classifier import Judge, load_judge
     from .weights import load_network
     return load_judge() if folder == "embedded" else load_network(folder, (Judge,))
+
+
+def score_every(ticks, config, real, device=None):
+    """What `pretrain` calls after a tick: every so many ticks the judge scores 10,000 pictures, 1,000 a class."""
+    from . import runs
+    from .evaluate import evaluate
+    from .images import CIFAR10_CLASSES
+    if ticks < 0:
+        raise InputError(f"--score-ticks is {ticks}; give a whole number, 0 for never")
+    if tuple(real.classes) != tuple(CIFAR10_CLASSES) or real.resolution != 32:
+        raise InputError("--score-ticks scores against the embedded statistics of CIFAR-10, and these are other "
+                         "pictures; leave it away, and score with gsoc-kd evaluate --real")
+    steps, device = ticks * config.tick_steps, runs.pick_device(device)
+
+    def on_tick(generator, row):
+        if row["step"] % steps:
+            return {}
+        scores = evaluate(generator, device=device, progress=False)
+        return {"cifar_fd": scores["cifar_fd"], "class_agreement": scores["class_agreement"]}
+    return on_tick
 
 
 def _check_device(name):

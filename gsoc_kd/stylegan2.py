@@ -248,6 +248,13 @@ class StyleGAN2Generator(nn.Module):
 
 # Official networks: the same numbers under our names
 
+def is_the_filter(name, value):
+    """Raises InputError if `value`, the official tensor `name`, is another filter than [1,3,3,1]."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    if value.shape != (4, 4) or not torch.allclose(value.cpu(), torch.outer(taps, taps)):
+        raise InputError(f"{name} is not the filter [1,3,3,1], the only one this network knows")
+
+
 def from_official(state):
     """Renames the tensors of an official StyleGAN2-ADA generator: the result fits `load_state_dict`.
 
@@ -258,12 +265,11 @@ def from_official(state):
     Raises:
         InputError: a filter other than [1,3,3,1].
     """
-    taps, renamed = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8, {}
+    renamed = {}
     for name, value in state.items():
         value = torch.as_tensor(value)
         if name.endswith("resample_filter"):
-            if value.shape != (4, 4) or not torch.allclose(value, torch.outer(taps, taps)):
-                raise InputError(f"{name} is not the filter [1,3,3,1], the only one this generator knows")
+            is_the_filter(name, value)
             continue
         if block := re.match(r"synthesis\.b(\d+)\.", name):                   # b4, b8, ... -> 0, 1, ...
             name = f"blocks.{int(block[1]).bit_length() - 3}." + name[block.end():]

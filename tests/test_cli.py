@@ -13,9 +13,9 @@ from official import official_bytes
 from PIL import Image
 
 import gsoc_kd as kd
-from gsoc_kd.cli import VERBS, main
+from gsoc_kd.cli import VERBS, main, score_every
 from gsoc_kd.generators import ConvGenerator
-from gsoc_kd.images import to_uint8
+from gsoc_kd.images import CIFAR10_CLASSES, LabelledImages, to_uint8
 from gsoc_kd.pairs import draw_latents
 from gsoc_kd.weights import load_network, save_network
 
@@ -23,7 +23,8 @@ FLAGS = {  # some flags that each verb must explain
     "demo": ["--out", "--per-class", "--preset", "--kimg"],
     "pairs": ["--teacher", "--psi", "--per-class", "--seed", "--out", "--chunk", "--device"],
     "distill": ["--pairs", "--preset", "--out", "--real", "--batch", "--kimg", "--pixel-weight", "--device"],
-    "pretrain": ["--real", "--size", "--preset", "--out", "--batch", "--kimg"],
+    "pretrain": ["--real", "--size", "--preset", "--out", "--batch", "--kimg", "--minutes", "--score-ticks",
+                 "--architecture", "--disc"],
     "evaluate": ["--generator", "--real", "--per-class", "--seed", "--inception", "--teacher", "--neighbours",
                  "--test", "--out"],
     "export": ["--student", "--path", "--precision", "--seed"],
@@ -144,6 +145,23 @@ def test_distill_starts_from_a_preset_and_changes_fields(run, pairs, tmp_path):
     steps = [json.loads(line)["step"] for line in (tmp_path / "s" / "stats.jsonl").read_text().splitlines()]
     assert steps == [2, 4]
     assert kd.load_student(tmp_path / "s").config["widths"] in ([8, 8, 4], (8, 8, 4))
+
+
+def test_score_ticks_asks_the_judge_every_so_many_ticks(monkeypatch):
+    evaluate, asked = importlib.import_module("gsoc_kd.evaluate"), []
+    monkeypatch.setattr(evaluate, "evaluate", lambda generator, **options: asked.append(options) or {
+        "cifar_fd": 8.0, "class_agreement": 0.5, "images": 10_000})
+    config = kd.PretrainConfig(tick_kimg=0.6, batch=100)                      # a tick is 6 steps
+    real = LabelledImages(np.zeros((10, 32, 32, 3), np.uint8), np.arange(10), CIFAR10_CLASSES, "toy")
+    on_tick = score_every(2, config, real, "cpu")
+    found = [on_tick(None, {"step": step}) for step in (6, 12, 15, 18, 24)]   # 15: stopped between two ticks
+    scores = {"cifar_fd": 8.0, "class_agreement": 0.5}
+    assert found == [{}, scores, {}, {}, scores]
+    assert [options["device"] for options in asked] == [torch.device("cpu")] * 2
+    with pytest.raises(kd.InputError, match="embedded statistics of CIFAR-10"):
+        score_every(2, config, LabelledImages(real.images[:3], np.arange(3), ("a", "b", "c"), "toy"))
+    with pytest.raises(kd.InputError, match="--score-ticks is -1"):
+        score_every(-1, config, real)
 
 
 def test_pretrain_reads_class_folders_of_any_size(run, tmp_path):
