@@ -6,6 +6,7 @@
     pairs = kd.make_pairs(teacher, per_class=1000, out="runs/pairs")
     run = kd.distill(pairs, config=kd.DistillConfig.preset("laptop"), out="runs/student")
     scores = kd.evaluate(run.student)
+    kd.export(run.student, "student.xml", precision="int8")
 
 A name is imported when it is first used, so that `import gsoc_kd` and `gsoc-kd --help` are quick.
 """
@@ -26,6 +27,8 @@ _HOME = {  # public name: the module it lives in, in the order of the workflow
     "distill": "distill",
     "load_student": "teachers",
     "evaluate": "evaluate",
+    "export": "deploy",
+    "load_exported": "deploy",
     "explore": "explore",
     "InputError": "files",
 }

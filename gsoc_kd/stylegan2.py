@@ -205,7 +205,7 @@ class StyleGAN2Generator(nn.Module):
             if y is None:
                 raise InputError(f"y is None; give a label below {self.num_classes} for each z")
             weights = class_weights(y, self.num_classes).to(self.const)       # (N, C)
-            if len(weights) != len(z):
+            if weights.shape[0] != z.shape[0]:
                 raise InputError(f"y has {len(weights)} labels for {len(z)} latents z; give one each")
         w = self.mapping(z.to(self.const), weights)
         return w if psi == 1 else torch.lerp(self.w_avg, w, float(psi))       # [1, appendix B]
@@ -223,7 +223,7 @@ class StyleGAN2Generator(nn.Module):
         if noise_mode not in NOISE_MODES:
             raise InputError(f"noise_mode is {noise_mode!r}; choose one of {', '.join(NOISE_MODES)}")
         # channels last: the order CPU convolutions are fastest in
-        x = self.const.expand(len(w), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = self.const.expand(w.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         picture = 0
         for block in self.blocks:
             x, picture = block(x, picture, w, noise_mode)
