@@ -3,9 +3,8 @@
 To quantise a network, a few hundred pictures are sent through it to see how large its numbers become
 (docs/Deployment.md). Where real pictures may not leave the building, can a generator's take their place?
 """
-import contextlib
-import logging
 import re
+import warnings
 import time
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .classifier import load_judge
+from .deploy import _need, quantise
 from .files import InputError, replacing_file, write_json
 from .images import to_float
 from .pairs import draw_latents
@@ -58,7 +58,7 @@ def calibrate(train, test, draws: int = 5, images: int = 300, seed: int = 2000, 
         InputError: too few draws, pictures or real images; sizes or classes that do not fit; a page without the
             marks; the extra `deploy` is not installed.
     """
-    tools()
+    _need("openvino"), _need("nncf")
     judge = judge or load_judge()
     student = load_student(student) if isinstance(student, (str, Path)) else student
     generators = {"teacher": load_teacher(teacher), "student": load_teacher(student)}
@@ -137,31 +137,6 @@ def _check(train, test, draws, images, generators, judge, pages):
 
 # ---------------------------------------------------------------- models
 
-def tools():
-    """The modules openvino and nncf, which come with the extra `deploy`; InputError where they are not installed."""
-    try:
-        import nncf
-        import openvino
-    except ImportError as error:
-        raise InputError(f"calibration needs {error.name}, which is not installed: pip install 'gsoc-kd[deploy]' "
-                         "(from a checkout: pip install -e '.[deploy]')") from None
-    return openvino, nncf
-
-
-@contextlib.contextmanager
-def _silent(nncf):
-    """nncf draws bars of its own for every model, in a notebook as widgets, and has no switch for them."""
-    from nncf.common.logging import track_progress
-    level, bar = nncf.common.logging.nncf_logger.level, track_progress.Progress
-    nncf.set_log_level(logging.ERROR)
-    track_progress.Progress = lambda *columns, **options: bar(*columns, **{**options, "disable": True})
-    try:
-        yield
-    finally:
-        nncf.set_log_level(level)
-        track_progress.Progress = bar
-
-
 class FromPixels(nn.Module):
     """A classifier that is given pictures as they are: its preprocessing goes into the exported model.
 
@@ -178,19 +153,17 @@ class FromPixels(nn.Module):
 
 def as_openvino(judge):
     """The judge as an OpenVINO model: uint8 pictures (N, 32, 32, 3) in, logits out, any N."""
-    openvino, _ = tools()
-    side = judge.resolution
-    model = openvino.convert_model(FromPixels(judge).eval(),
-                                   example_input=torch.zeros(2, side, side, 3, dtype=torch.uint8))
-    model.reshape([-1, side, side, 3])
-    return model
+    ov, side = _need("openvino"), judge.resolution
+    some, n = torch.zeros(3, side, side, 3, dtype=torch.uint8), torch.export.Dim("n", min=1)
+    program = torch.export.export(FromPixels(judge).eval(), (some,), dynamic_shapes={"images": {0: n}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ov.convert_model(program)
 
 
 def quantised(model, images):
     """An INT8 copy of an OpenVINO model, its ranges set by `images`, uint8 (N, H, W, 3); nncf's default preset."""
-    _, nncf = tools()
-    with _silent(nncf):
-        return nncf.quantize(model, nncf.Dataset(list(images[:, None])), subset_size=len(images))
+    return quantise(model, list(images[:, None]))
 
 
 def ranges(model):
@@ -206,8 +179,8 @@ def ranges(model):
 
 def predictions(model, images, batch=500):
     """The class that an OpenVINO model gives each of `images`, uint8 (N, H, W, 3): int64 (N,)."""
-    openvino, _ = tools()                               # f32: what is not INT8 is the same on every processor
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    ov = _need("openvino")                               # f32: what is not INT8 is the same on every processor
+    compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return np.concatenate([compiled(images[i:i + batch])[0].argmax(axis=1) for i in range(0, len(images), batch)])
 
 

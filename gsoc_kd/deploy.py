@@ -166,13 +166,24 @@ def _openvino_model(program):
 
 def _quantised(model, z_dim, num_classes, seed):
     """The model with 8-bit convolutions, ranges measured on noise and uniformly drawn labels alone."""
-    nncf = _need("nncf")
-    nncf.set_log_level(logging.ERROR)
     batches, size = CALIBRATION
     rng = np.random.default_rng(seed)
     data = [{"z": draw_latents(seed, i, size, z_dim).astype(np.float32), "y": rng.integers(num_classes, size=size)}
             for i in range(batches)]
-    return nncf.quantize(model, nncf.Dataset(data), subset_size=batches)
+    return quantise(model, data)
+
+
+def quantise(model, data):
+    """An 8-bit copy of an OpenVINO model by nncf's default preset; ranges are those of `data`, a list of inputs."""
+    nncf = _need("nncf")
+    from nncf.common.logging import track_progress
+    nncf.set_log_level(logging.ERROR)
+    bar = track_progress.Progress                                 # draws widgets in a notebook and has no switch
+    track_progress.Progress = lambda *columns, **options: bar(*columns, **{**options, "disable": True})
+    try:
+        return nncf.quantize(model, nncf.Dataset(data), subset_size=len(data))
+    finally:
+        track_progress.Progress = bar
 
 
 # ---------------------------------------------------------------- files
