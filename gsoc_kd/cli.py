@@ -25,6 +25,7 @@ VERBS = {  # verb: (module, function, what --help says); a module is imported wh
     "pairs": ("pairs", "make_pairs", "ask a teacher for pictures; keep noise, label and picture"),
     "distill": ("distill", "distill", "train a small student to draw the pictures of those pairs"),
     "evaluate": ("evaluate", "evaluate", "score a generator against real images"),
+    "export": ("deploy", "export", "write a student as an OpenVINO or ONNX file"),
     "pretrain": ("pretrain", "pretrain", "train a teacher from real images, if you have none"),
     "train-judge": ("classifier", "train_judge", "train the classifier that scores pictures offline"),
     "reference": ("reference", "compute_reference", "measure the real images that scores compare with"),
@@ -66,7 +67,8 @@ WORDS = {
 HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"},  # of no use as a flag
           "calibrate": {"progress"}}
 SHOWN = {"out": "FOLDER", "folder": "FOLDER", "root": "FOLDER", "run": "FOLDER", "name": "student|teacher",
-         "device": "cpu|cuda|...", "inception": "FILE|download", "size": "PIXELS"}
+         "device": "cpu|cuda|...", "inception": "FILE|download", "size": "PIXELS", "student": "embedded|FOLDER",
+         "path": "FILE.xml|FILE.onnx", "precision": "fp32|fp16|int8"}
 
 
 def main(argv=None):
@@ -245,6 +247,9 @@ def _report(verb, result, given, out):
               f"{result.manifest['teacher']}")
     elif verb in ("distill", "pretrain"):
         print(f"{result.folder}: done; score it with: gsoc-kd evaluate --generator {result.folder}")
+    elif verb == "export":
+        size = sum(file.stat().st_size for file in {result, result.with_suffix(".bin")} if file.is_file())
+        print(f"{result}: {given['precision']}, {size / 1000:,.0f} kB{' with its .bin' * (result.suffix == '.xml')}")
     elif verb == "reference":
         print(f"{given['folder']}: {result.overall.count:,} real images; floor "
               f"{json.dumps({key: result.floor[key] for key in ('cifar_fd', 'class_agreement')})}")

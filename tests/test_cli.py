@@ -24,6 +24,7 @@ FLAGS = {  # some flags that each verb must explain
     "distill": ["--pairs", "--preset", "--out", "--real", "--batch", "--kimg", "--pixel-weight", "--device"],
     "pretrain": ["--real", "--size", "--preset", "--out", "--batch", "--kimg"],
     "evaluate": ["--generator", "--real", "--per-class", "--seed", "--inception", "--out"],
+    "export": ["--student", "--path", "--precision", "--seed"],
     "train-judge": ["--out", "--epochs", "--seed"],
     "reference": ["--train", "--test", "--judge", "--folder"],
     "embed": ["--run", "--name"],
@@ -158,6 +159,16 @@ def test_evaluate_prints_a_table_and_writes_the_scores(run, tmp_path):
     assert scores["class_agreement"] == pytest.approx(expected["class_agreement"], abs=2e-3)
     line = next(line for line in out.splitlines() if line.startswith("| student |"))
     assert f"{scores['cifar_fd']:.2f}" in line and f"{scores['class_agreement']:.1%}" in line
+
+
+def test_export_writes_a_file_and_says_how_big_it_is(run, teacher, tmp_path):
+    pytest.importorskip("openvino")
+    code, out, _ = run("export", "--student", teacher, "--path", tmp_path / "s.xml", "--precision", "fp16")
+    size = sum((tmp_path / name).stat().st_size for name in ("s.xml", "s.bin"))
+    assert code == 0
+    assert out.splitlines()[-1] == f"{tmp_path / 's.xml'}: fp16, {size / 1000:,.0f} kB with its .bin"
+    assert kd.load_exported(tmp_path / "s.xml").precision == "fp16"
+    refused(run("export", "--student", teacher, "--path", tmp_path / "s.pt"), tmp_path / "s.pt", ".onnx")
 
 
 def test_bad_words_are_refused_in_one_line(run, teacher, pairs, tmp_path):
