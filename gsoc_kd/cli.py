@@ -249,7 +249,8 @@ def _report(verb, result, given, out):
         print(f"{result.folder}: done; score it with: gsoc-kd evaluate --generator {result.folder}")
     elif verb == "export":
         size = sum(file.stat().st_size for file in {result, result.with_suffix(".bin")} if file.is_file())
-        print(f"{result}: {given['precision']}, {size / 1000:,.0f} kB{' with its .bin' * (result.suffix == '.xml')}")
+        also = " with its .bin" if result.suffix == ".xml" else ""
+        print(f"{result}: {given['precision']}, {size / 1000:,.0f} kB{also}")
     elif verb == "reference":
         print(f"{given['folder']}: {result.overall.count:,} real images; floor "
               f"{json.dumps({key: result.floor[key] for key in ('cifar_fd', 'class_agreement')})}")

@@ -1,9 +1,9 @@
 """A student leaves Python: OpenVINO and ONNX files that turn latents and labels into finished pictures
 (docs/Deployment.md).
 
-The file holds everything between z (N, z_dim) float32, y (N,) int64 and images (N, H, W, 3) uint8, so that its caller
-knows nothing of normalised latents or of [-1, 1]; N is free. What a caller must know stands in the file too:
-number and names of the classes, precision, the hash of the student.
+The file holds everything between z (N, z_dim) float32, y (N,) int64 and images (N, H, W, 3) uint8, so that
+its caller knows nothing of normalised latents or of [-1, 1]; N is free. What a caller must know stands in the
+file too: number and names of the classes, precision, the hash of the student.
 """
 import copy
 import importlib
@@ -12,6 +12,7 @@ import logging
 import tempfile
 import warnings
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -26,9 +27,9 @@ from .weights import network_hash
 
 PRECISIONS = ("fp32", "fp16", "int8")
 SUFFIXES = (".xml", ".onnx")
-KEY = "gsoc_kd"                     # our entry in the file's own notes: rt_info of OpenVINO, metadata_props of ONNX
+KEY = "gsoc_kd"                     # our entry in the file's notes: OpenVINO's rt_info, ONNX's metadata_props
 CALIBRATION = (8, 250)              # batches and latents a batch that INT8 ranges are measured on
-STAY_FLOAT = ("MatMul", "Add", "Subtract", "Multiply", "Divide", "ReduceMean", "ReduceSum")  # all but convolutions
+STAY_FLOAT = ("MatMul", "Add", "Subtract", "Multiply", "Divide", "ReduceMean", "ReduceSum")  # in an int8 file
 
 
 class Pictures(nn.Module):
@@ -54,9 +55,9 @@ class Runner:
 
     def __init__(self, path, model, notes, threads=None, batch=256):
         ov = _need("openvino")
-        self.path, self.batch, self.precision, self.digest = Path(path), batch, notes["precision"], notes["hash"]
-        self.classes, self.z_dim, self.num_classes = tuple(notes["classes"]), notes["z_dim"], len(notes["classes"])
-        self.resolution = notes["resolution"]
+        self.path, self.batch = Path(path), batch
+        self.precision, self.digest, self.classes = notes["precision"], notes["hash"], tuple(notes["classes"])
+        self.z_dim, self.num_classes, self.resolution = notes["z_dim"], len(self.classes), notes["resolution"]
         options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
@@ -72,7 +73,8 @@ class Runner:
             raise InputError(f"{len(z)} latents but {len(y)} labels: give one label a latent")
         parts = [slice(i, i + self.batch) for i in range(0, len(z), self.batch)]
         images = [self.model({"z": z[part], "y": y[part]})[0] for part in parts]
-        return np.concatenate(images) if images else np.zeros((0, self.resolution, self.resolution, 3), np.uint8)
+        empty = np.zeros((0, self.resolution, self.resolution, 3), np.uint8)
+        return np.concatenate([empty, *images])
 
 
 def export(student="embedded", path="student.xml", precision: str = "fp32", seed: int = 0):
@@ -103,8 +105,8 @@ def export(student="embedded", path="student.xml", precision: str = "fp32", seed
     for name in ["openvino", *names]:
         _need(name)
     _check_place(path)
-    classes = None if isinstance(student, nn.Module) else _class_names(_network_folder(student, "student"))
     network = student if isinstance(student, nn.Module) else load_student(student)
+    classes = None if student is network else _class_names(_network_folder(student, "student"))
     if not network.num_classes:
         raise InputError("this generator has no classes; only class-conditional ones can be exported")
     notes = {"z_dim": network.z_dim, "resolution": network.resolution, "precision": precision,
@@ -141,7 +143,8 @@ def load_exported(path, threads=None):
     try:
         return Runner(path, ov.Core().read_model(path), notes, threads)
     except RuntimeError as error:
-        raise InputError(f"{path} cannot be read by OpenVINO ({str(error).splitlines()[0]}); export again") from None
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} cannot be read by OpenVINO ({reason}); export again") from None
 
 
 # ---------------------------------------------------------------- the graph
@@ -168,13 +171,12 @@ def _openvino_model(program):
 def _quantised(model, z_dim, num_classes, seed):
     """The model with 8-bit convolutions, ranges measured on noise and uniformly drawn labels alone.
 
-    The linear layers and the arithmetic of norms and gains stay in float: they are a small part of the work, and in 8
-    bits they cost most of the quality.
+    The linear layers and the arithmetic of norms and gains stay in float: they are a small part of the work.
     """
     batches, size = CALIBRATION
     rng = np.random.default_rng(seed)
-    data = [{"z": draw_latents(seed, i, size, z_dim).astype(np.float32), "y": rng.integers(num_classes, size=size)}
-            for i in range(batches)]
+    data = [{"z": draw_latents(seed, i, size, z_dim).astype(np.float32),
+             "y": rng.integers(num_classes, size=size)} for i in range(batches)]
     return quantise(model, data, STAY_FLOAT)
 
 
@@ -198,14 +200,14 @@ def quantise(model, data, stay_float=()):
 # ---------------------------------------------------------------- files
 
 def _write_openvino(program, path, notes, precision, seed):
-    """xml and bin, written beside and renamed; the xml knows the bin's hash, so that a mixed pair is refused."""
+    """xml and bin, written beside and renamed; the xml knows the bin's hash: a mixed pair is refused."""
     ov, model = _need("openvino"), _openvino_model(program)
     if precision == "int8":
         model = _quantised(model, notes["z_dim"], len(notes["classes"]), seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         made = Path(folder) / path.name
-        for _ in range(2):                                        # the second time with the hash of the first's bin
+        for _ in range(2):                                    # the second time with the hash of the first bin
             ov.save_model(model, made, compress_to_fp16=precision == "fp16")
             model.set_rt_info(json.dumps({**notes, "bin": sha256(made.with_suffix(".bin"))}), KEY)
         made.with_suffix(".bin").replace(path.with_suffix(".bin"))
@@ -229,7 +231,7 @@ def _notes(path):
         if path.suffix == ".onnx":
             props = _need("onnx").load_model(path).metadata_props
             return json.loads({p.key: p.value for p in props}[KEY])
-        return json.loads(_need("openvino").Core().read_model(path).get_rt_info(KEY).astype(str))
+        return json.loads(ElementTree.parse(path).getroot().find(f"rt_info/{KEY}").get("value"))
     except InputError:
         raise
     except Exception:  # noqa: BLE001  what a foreign file makes readers raise cannot be listed
@@ -243,7 +245,8 @@ def _check_place(path):
     pair = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
     if any(p.exists() for p in pair) and (not path.is_file() or _notes(path) is None):
         there = next(p for p in pair if p.exists())
-        raise InputError(f"{there} stands there and is not an export of gsoc_kd; move it or give another name")
+        raise InputError(f"{there} is there already and is not an export of gsoc_kd; move it or give another "
+                         "name")
 
 
 def _need(name):
