@@ -32,6 +32,7 @@ VERBS = {  # verb: (module, function, what --help says); a module is imported wh
     "reference": ("reference", "compute_reference", "measure the real images that scores compare with"),
     "embed": ("embed", "embed", "put the generator of a run into the package, scored"),
     "results": ("embed", "results", "measure the embedded networks anew and write the pages' table"),
+    "calibrate": ("calibrate", "calibrate", "measure what INT8 costs the judge, by what calibrated it"),
 }
 CONFIGS = {  # verb: module and class of its parameter `config`
     "demo": ("distill", "DistillConfig"),
@@ -59,13 +60,13 @@ WORDS = {
                       help="student or teacher: the embedded one; or the folder of a network or of a run."),
     "pairs": Word("FOLDER", "pairs.load_pairs", help="folder of pairs, as `gsoc-kd pairs` makes it."),
     "real": Word(IMAGES, "images.load_images", also=("size",)),
-    "train": Word(IMAGES, "images.load_images", default="cifar10", help="real images to compare with."),
+    "train": Word(IMAGES, "images.load_images", default="cifar10", help="real training images."),
     "test": Word(IMAGES, "images.load_images", fixed={"split": "test"}, default="cifar10",
                  help="other real images (of CIFAR-10 its test split): their scores are the floor."),
     "judge": Word("FOLDER", "cli.load_judge_from", default="embedded", help="the judge's folder."),
 }
-HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"},
-          "pretrain": {"on_tick"}}                                                       # of no use as a flag
+HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"}, "pretrain": {"on_tick"},
+          "calibrate": {"progress"}}                                                     # of no use as a flag
 SHOWN = {"out": "FOLDER", "folder": "FOLDER", "root": "FOLDER", "run": "FOLDER", "name": "student|teacher",
          "device": "cpu|cuda|...", "inception": "FILE|download", "size": "PIXELS", "neighbours": "FILE.png",
          "student": "embedded|FOLDER", "source": "FILE",
@@ -288,6 +289,9 @@ def _report(verb, result, given, out):
               f"{result['class_agreement']:.1%}")
     elif verb == "results":
         print(result)
+    elif verb == "calibrate":
+        from .calibrate import table
+        print(table(result))
     elif verb == "evaluate":
         from .evaluate import floor_row, row, table
         generator = load_generator(given["generator"])

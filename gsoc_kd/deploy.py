@@ -173,14 +173,28 @@ def _quantised(model, z_dim, num_classes, seed):
 
     The linear layers and the arithmetic of norms and gains stay in float: they are a small part of the work.
     """
-    nncf = _need("nncf")
-    nncf.set_log_level(logging.ERROR)
     batches, size = CALIBRATION
     rng = np.random.default_rng(seed)
     data = [{"z": draw_latents(seed, i, size, z_dim).astype(np.float32),
              "y": rng.integers(num_classes, size=size)} for i in range(batches)]
-    ignored = nncf.IgnoredScope(types=list(STAY_FLOAT), validate=False)
-    return nncf.quantize(model, nncf.Dataset(data), subset_size=batches, ignored_scope=ignored)
+    return quantise(model, data, STAY_FLOAT)
+
+
+def quantise(model, data, stay_float=()):
+    """An 8-bit copy of an OpenVINO model by nncf's default preset, without its bars.
+
+    data: list of inputs, which set the ranges. stay_float: kinds of operations that are left as they are.
+    """
+    nncf = _need("nncf")
+    from nncf.common.logging import track_progress
+    nncf.set_log_level(logging.ERROR)
+    bar = track_progress.Progress                                 # draws widgets in a notebook and has no switch
+    track_progress.Progress = lambda *columns, **options: bar(*columns, **{**options, "disable": True})
+    try:
+        return nncf.quantize(model, nncf.Dataset(data), subset_size=len(data),
+                             ignored_scope=nncf.IgnoredScope(types=list(stay_float), validate=False))
+    finally:
+        track_progress.Progress = bar
 
 
 # ---------------------------------------------------------------- files

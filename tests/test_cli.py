@@ -33,6 +33,7 @@ FLAGS = {  # some flags that each verb must explain
     "reference": ["--train", "--test", "--judge", "--folder"],
     "embed": ["--run", "--name"],
     "results": ["--pages"],
+    "calibrate": ["--train", "--test", "--draws", "--images", "--seed", "--teacher", "--student", "--judge", "--out"],
 }
 TINY = dict(z_dim=8, num_classes=3, resolution=16, widths=(8, 8, 8), embed_dim=4)
 

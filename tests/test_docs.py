@@ -28,7 +28,7 @@ OVERVIEW = {"Home", "Timeline", "Troubleshooting", "Glossary"}  # they need not 
 PAGE_OF_NOTEBOOK = {
     "00_sample_the_student": "Getting-Started", "01_dataset": "CIFAR10", "02_teacher": "Teacher-Network",
     "03_black_box_dataset": "Black-Box-Distillation", "04_distillation": "Training",
-    "05_evaluation": "Evaluation"}
+    "05_evaluation": "Evaluation", "06_deployment": "Deployment"}
 FILES = [ROOT / "README.md", DOCS / "_Sidebar.md", *(DOCS / f"{page}.md" for page in PAGES)]
 NOTEBOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in PAGE_OF_NOTEBOOK]
 
