@@ -65,6 +65,8 @@ assets: $(STAMP)
 	$(RUN) gsoc_kd distill --pairs runs/pairs --out runs/student --kimg 300 --tick-kimg 20
 	$(RUN) gsoc_kd embed --run runs/student --name student
 	$(RUN) gsoc_kd results
+	$(RUN) gsoc_kd calibrate
+	$(VENV)/bin/python benchmarks/sample.py --write docs/Deployment.md
 
 levers: $(STAMP)
 	$(VENV)/bin/python benchmarks/levers.py --minutes $(or $(MINUTES),30)
