@@ -5,24 +5,31 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test lab notebooks assets clean
+.PHONY: help venv demo test lab app notebooks assets levers docs wiki clean
 
 help:
 	@echo "make demo       distil a student from the embedded teacher and score it (10 minutes on 2 cores)"
 	@echo "make test       run every test and every notebook"
 	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make app        the explorer as a web page on this machine; ARGS='--port=8888 --no-browser' for Voila"
 	@echo "make notebooks  execute the notebooks in place and clean them; NAMES='01_dataset' for some of them"
+	@echo "make docs       build the site from README, docs/ and the notebooks: build/site/index.html"
+	@echo "make wiki       write the pages for a GitHub wiki: build/wiki"
 	@echo "make assets     remake the embedded teacher, student, judge and reference (hours; needs CIFAR-10)"
+	@echo "make levers     train a teacher for each change of one setting, MINUTES=30 each, and tabulate the scores"
 	@echo "make clean      remove the environment and Python's caches; runs/ stays"
 
 venv: $(STAMP)
 
-$(STAMP): requirements.txt pyproject.toml
+$(STAMP): requirements.txt pyproject.toml tests/colab-requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("the pinned requirements need Python 3.11 or newer, and this is " \
 	  + sys.version.split()[0] + "; name another one: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else 0'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(RUN) pip install --disable-pip-version-check -r requirements.txt
 	$(RUN) pip install --disable-pip-version-check --quiet --no-deps --editable .
+	rm -rf $(VENV)/colab
+	$(RUN) pip install --disable-pip-version-check --quiet --no-deps --target $(VENV)/colab \
+	  -r tests/colab-requirements.txt
 	@touch $@
 
 demo: $(STAMP)
@@ -35,8 +42,18 @@ test: $(STAMP)
 lab: $(STAMP)
 	$(RUN) jupyter lab notebooks
 
+# Every visitor has a kernel of their own; two wait, warmed up, for the next ones.
+app: $(STAMP)
+	$(RUN) voila app/explorer.ipynb --preheat_kernel=True --pool_size=2 $(ARGS)
+
 notebooks: $(STAMP)
 	$(VENV)/bin/python notebooks/execute.py $(NAMES)
+
+docs: $(STAMP)
+	$(VENV)/bin/python docs/build.py site
+
+wiki: $(STAMP)
+	$(VENV)/bin/python docs/build.py wiki
 
 # Everything in gsoc_kd/assets and every table, in the order in which one part needs the other. A stopped run goes on.
 assets: $(STAMP)
@@ -48,6 +65,11 @@ assets: $(STAMP)
 	$(RUN) gsoc_kd distill --pairs runs/pairs --out runs/student --kimg 300 --tick-kimg 20
 	$(RUN) gsoc_kd embed --run runs/student --name student
 	$(RUN) gsoc_kd results
+	$(RUN) gsoc_kd calibrate
+	$(VENV)/bin/python benchmarks/sample.py --write docs/Deployment.md
+
+levers: $(STAMP)
+	$(VENV)/bin/python benchmarks/levers.py --minutes $(or $(MINUTES),30)
 
 clean:
 	rm -rf $(VENV) .pytest_cache build *.egg-info

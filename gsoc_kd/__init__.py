@@ -6,6 +6,7 @@
     pairs = kd.make_pairs(teacher, per_class=1000, out="runs/pairs")
     run = kd.distill(pairs, config=kd.DistillConfig.preset("laptop"), out="runs/student")
     scores = kd.evaluate(run.student)
+    kd.export(run.student, "student.xml", precision="int8")
 
 A name is imported when it is first used, so that `import gsoc_kd` and `gsoc-kd --help` are quick.
 """
@@ -17,6 +18,7 @@ from importlib import metadata
 _HOME = {  # public name: the module it lives in, in the order of the workflow
     "load_images": "images",
     "load_teacher": "teachers",
+    "convert": "pickles",
     "black_box": "teachers",
     "make_pairs": "pairs",
     "load_pairs": "pairs",
@@ -26,6 +28,9 @@ _HOME = {  # public name: the module it lives in, in the order of the workflow
     "distill": "distill",
     "load_student": "teachers",
     "evaluate": "evaluate",
+    "agreement": "agreement",
+    "export": "deploy",
+    "load_exported": "deploy",
     "explore": "explore",
     "InputError": "files",
 }
@@ -50,7 +55,7 @@ def __dir__():
 
 
 class _Package(types.ModuleType):
-    """Four verbs share their module's name. Importing gsoc_kd.distill would put that module in the place of
+    """Five names are also their module's. Importing gsoc_kd.distill would put that module in the place of
     the function kd.distill; here the function stays, whatever is imported first. `from gsoc_kd.distill import x`
     reaches the module all the same."""
 

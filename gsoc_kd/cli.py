@@ -25,11 +25,14 @@ VERBS = {  # verb: (module, function, what --help says); a module is imported wh
     "pairs": ("pairs", "make_pairs", "ask a teacher for pictures; keep noise, label and picture"),
     "distill": ("distill", "distill", "train a small student to draw the pictures of those pairs"),
     "evaluate": ("evaluate", "evaluate", "score a generator against real images"),
+    "export": ("deploy", "export", "write a student as an OpenVINO or ONNX file"),
     "pretrain": ("pretrain", "pretrain", "train a teacher from real images, if you have none"),
+    "convert": ("pickles", "convert", "official StyleGAN2-ADA file to a folder of ours, without running it"),
     "train-judge": ("classifier", "train_judge", "train the classifier that scores pictures offline"),
     "reference": ("reference", "compute_reference", "measure the real images that scores compare with"),
     "embed": ("embed", "embed", "put the generator of a run into the package, scored"),
     "results": ("embed", "results", "measure the embedded networks anew and write the pages' table"),
+    "calibrate": ("calibrate", "calibrate", "measure what INT8 costs the judge, by what calibrated it"),
 }
 CONFIGS = {  # verb: module and class of its parameter `config`
     "demo": ("distill", "DistillConfig"),
@@ -51,20 +54,23 @@ class Word:
 
 IMAGES = "cifar10|ZIP|FOLDER"
 WORDS = {
-    "teacher": Word("embedded|FOLDER", "teachers.load_teacher", also=("psi", "device"),
-                    help="embedded, or the folder of a network or of a run."),
+    "teacher": Word("embedded|FOLDER|FILE", "teachers.load_teacher", also=("psi", "device"),
+                    help="embedded; the folder of a network or of a run; or an official file, cifar10.pkl."),
     "generator": Word("student|teacher|FOLDER", "cli.load_generator",
                       help="student or teacher: the embedded one; or the folder of a network or of a run."),
     "pairs": Word("FOLDER", "pairs.load_pairs", help="folder of pairs, as `gsoc-kd pairs` makes it."),
     "real": Word(IMAGES, "images.load_images", also=("size",)),
-    "train": Word(IMAGES, "images.load_images", default="cifar10", help="real images to compare with."),
+    "train": Word(IMAGES, "images.load_images", default="cifar10", help="real training images."),
     "test": Word(IMAGES, "images.load_images", fixed={"split": "test"}, default="cifar10",
-                 help="other real images: their scores are the floor."),
+                 help="other real images (of CIFAR-10 its test split): their scores are the floor."),
     "judge": Word("FOLDER", "cli.load_judge_from", default="embedded", help="the judge's folder."),
 }
-HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"}}  # of no use as a flag
+HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"}, "pretrain": {"on_tick"},
+          "calibrate": {"progress"}}                                                     # of no use as a flag
 SHOWN = {"out": "FOLDER", "folder": "FOLDER", "root": "FOLDER", "run": "FOLDER", "name": "student|teacher",
-         "device": "cpu|cuda|...", "inception": "FILE|download", "size": "PIXELS"}
+         "device": "cpu|cuda|...", "inception": "FILE|download", "size": "PIXELS", "neighbours": "FILE.png",
+         "student": "embedded|FOLDER", "source": "FILE",
+         "path": "FILE.xml|FILE.onnx", "precision": "fp32|fp16|int8"}
 
 
 def main(argv=None):
@@ -111,7 +117,10 @@ def _main(argv):
     if given is None:  # --help
         return 0
     out = given.pop("scores_out", None)
-    _report(verb, function(**_load(function, given)), given, out)
+    loaded = _load(function, given)
+    if given.get("score_ticks"):
+        loaded["on_tick"] = score_every(given["score_ticks"], given["config"], loaded["real"], given["device"])
+    _report(verb, function(**loaded), given, out)
     return 0
 
 
@@ -149,7 +158,7 @@ def _parameters(verb, function, words):
         elif word is None:
             yield _flag(name, hints.get(name), parameter.default, told.get(name))
         else:
-            default = parameter.default if word.default is parameter.empty else word.default
+            default = word.default if parameter.default is parameter.empty else parameter.default
             yield _flag(name, None, default, word.help or told.get(name), word.shown)
             loader = _loader(word)
             for extra in word.also:
@@ -158,6 +167,9 @@ def _parameters(verb, function, words):
                     yield _flag(extra, None, default, f"for --{name}: {_told(loader)[extra]}")
     if verb == "evaluate":
         yield _flag("scores_out", None, None, "file to write the scores to, as JSON.", "FILE", flag="out")
+    if verb == "pretrain":
+        yield _flag("score_ticks", int, 0, "score 10,000 pictures every so many ticks: CIFAR-FD and class agreement "
+                    "go into stats.jsonl. Training never sees them. 0: never.", "TICKS")
 
 
 def _flag(name, kind, default, told, shown=None, flag=None):
@@ -220,6 +232,26 @@ def load_judge_from(folder):
     return load_judge() if folder == "embedded" else load_network(folder, (Judge,))
 
 
+def score_every(ticks, config, real, device=None):
+    """What `pretrain` calls after a tick: every so many ticks the judge scores 10,000 pictures, 1,000 a class."""
+    from . import runs
+    from .evaluate import evaluate
+    from .images import CIFAR10_CLASSES
+    if ticks < 0:
+        raise InputError(f"--score-ticks is {ticks}; give a whole number, 0 for never")
+    if tuple(real.classes) != tuple(CIFAR10_CLASSES) or real.resolution != 32:
+        raise InputError("--score-ticks scores against the embedded statistics of CIFAR-10, and these are other "
+                         "pictures; leave it away, and score with gsoc-kd evaluate --real")
+    steps, device = ticks * config.tick_steps, runs.pick_device(device)
+
+    def on_tick(generator, row):
+        if row["step"] % steps:
+            return {}
+        scores = evaluate(generator, device=device, progress=False)
+        return {"cifar_fd": scores["cifar_fd"], "class_agreement": scores["class_agreement"]}
+    return on_tick
+
+
 def _check_device(name):
     import torch
     try:
@@ -252,6 +284,12 @@ def _report(verb, result, given, out):
               f"{result.manifest['teacher']}")
     elif verb in ("distill", "pretrain"):
         print(f"{result.folder}: done; score it with: gsoc-kd evaluate --generator {result.folder}")
+    elif verb == "export":
+        size = sum(file.stat().st_size for file in {result, result.with_suffix(".bin")} if file.is_file())
+        also = " with its .bin" if result.suffix == ".xml" else ""
+        print(f"{result}: {given['precision']}, {size / 1000:,.0f} kB{also}")
+    elif verb == "convert":
+        print(f"{result}: converted; ask it with: gsoc-kd pairs --teacher {result}")
     elif verb == "reference":
         print(f"{given['folder']}: {result.overall.count:,} real images; floor "
               f"{json.dumps({key: result.floor[key] for key in ('cifar_fd', 'class_agreement')})}")
@@ -260,6 +298,9 @@ def _report(verb, result, given, out):
               f"{result['class_agreement']:.1%}")
     elif verb == "results":
         print(result)
+    elif verb == "calibrate":
+        from .calibrate import table
+        print(table(result))
     elif verb == "evaluate":
         from .evaluate import floor_row, row, table
         generator = load_generator(given["generator"])
@@ -268,6 +309,14 @@ def _report(verb, result, given, out):
         if "fid" in result:
             print(f"FID {result['fid']:.2f}, inception score {result['inception_score']['mean']:.2f} "
                   f"({result['images']:,} images, {result['reference']['split']})")
+        if "agreement" in result:
+            a = result["agreement"]
+            print(f"to {a['teacher']}, pair by pair: L1 {a['l1']:.1f} grey levels (other noise: {a['l1_other_noise']:.1f}), "
+                  f"features {a['feature_distance']:.2f} (other noise: {a['feature_distance_other_noise']:.2f}); CIFAR-FD "
+                  f"{result['cifar_fd_to_teacher']:.2f} (floor: {result['cifar_fd_to_teacher_floor']:.2f})")
+        if "nearest_training" in result:
+            print(f"nearest training neighbours: {result['nearest_training']['closer']:.1%} are nearer than half of the "
+                  f"real pictures that were not in training; drawn to {given['neighbours']}")
         if out:
             write_json(out, result)
             print(f"scores written to {out}")

@@ -1,6 +1,6 @@
 """Scores of a generator: how far its pictures are from real ones, and whether they show what was asked for.
 
-Two scales, never confused (docs/Evaluation.md): CIFAR-FD and CIFAR-KID on the judge's features, offline,
+Two scales, never confused (docs/Evaluation.md): the scores called CIFAR-... on the judge's features, offline,
 against embedded statistics of CIFAR-10; FID and the inception score on Inception's, where its weights are.
 """
 import copy
@@ -9,23 +9,25 @@ import time
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from .agreement import check_alike, compare
 from .classifier import load_judge
+from .figures import save_png
 from .files import InputError
 from .images import LabelledImages
 from .metrics import InceptionFeatures, features, frechet_distance, inception_score, statistics
-from .pairs import draw_latents
+from .neighbours import copying, neighbour_grid
+from .pairs import draw_latents, draw_pictures
 from .reference import compute_reference, judge_scores, load_reference, reference_of
-from .teachers import Teacher, black_box
+from .teachers import Teacher, black_box, load_teacher
 from .weights import network_hash
 
 __all__ = ["compute_reference", "cost", "evaluate", "floor_row", "load_reference", "row", "speed", "table"]
 KID_SIZE = 1000  # rows of a subset of the kernel distance
 
 
-def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, device=None, batch=250,
-             progress=True, judge=None, reference=None):
+def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, test=None, teacher=None,
+             neighbours=None, device=None, batch=250, progress=True, judge=None, reference=None):
     """Scores a generator on `per_class` pictures of each class; the same seed gives the same pictures.
 
     Args:
@@ -35,45 +37,66 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, de
         seed: of the latents; those of class c are `pairs.draw_latents(seed, c, ...)`.
         inception: path of pytorch-fid's Inception weights, or "download": adds FID and the inception score.
             Needs `real`, and more than 2,048 pictures.
+        test: LabelledImages that are not in `real`, at least per_class a class: the floor is what they score. Without
+            them it is scored on images held out of `real`.
+        teacher: whatever `load_teacher` takes: adds how well the generator repeats this teacher, pair by pair on
+            the scored latents, and CIFAR-FD to as many pictures of the teacher from other latents, of seed + 1.
+        neighbours: PNG to draw: a generated picture of each class and its nearest real ones in the judge's
+            features; adds nearest_training. Needs `real`, and `test` or at least twice `per_class` images a class.
         device: where networks run. By default the generator stays where it is, the judge takes a GPU if any.
         batch: pictures drawn at once.
         judge, reference: another judge and its Reference than the embedded ones.
 
     Returns:
-        JSON-able dict: cifar_fd, cifar_fd_per_class, cifar_kid {mean, std}, class_agreement and
-        class_agreement_per_class (None where the classes are not the judge's), images, per_class, seed,
-        reference {split, images}, feature_network {name, hash}, floor (scores of real images: the test split
-        behind the embedded reference, or per_class images a class held out of `real`, None if fewer would be
-        left); with `inception` also fid, inception_score {mean, std} and inception_network {name, hash}.
+        JSON-able dict: cifar_fd, cifar_fd_per_class, cifar_kid {mean, std}, cifar_precision, cifar_recall and
+        cifar_precision_recall_images (generated, and as many real ones: at most 5,000), cifar_is {mean, std},
+        class_agreement and class_agreement_per_class (these three None where the classes are not the judge's),
+        images, per_class, seed, reference {split, images}, feature_network {name, hash}, floor (scores of real
+        images: the test split behind the embedded reference; or per_class images a class of `test`; or as many held
+        out of `real`, None if fewer would be left). With `inception` also fid, inception_score {mean, std} and
+        inception_network {name, hash}; with `teacher` agreement (see `agreement.pair_agreement`),
+        cifar_fd_to_teacher and its floor, cifar_fd_to_teacher_floor; with `neighbours` nearest_training (see
+        `neighbours.copying`; the others are the images of the floor).
 
     Raises:
         InputError: too few images for a metric; classes or sizes that do not fit; no weights or reference.
     """
-    teacher = black_box(generator, device=device)
+    box = black_box(generator, device=device)
+    if teacher is not None:
+        teacher = load_teacher(teacher, device=device)
+        check_alike(box, teacher)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     judge = copy.deepcopy(judge or load_judge()).to(place, memory_format=torch.channels_last)
     if real is None:
         reference = reference or load_reference(judge=judge)
         if reference.judge != network_hash(judge):
             raise InputError("reference was made with another judge than the one here; use compute_reference")
-    _check(teacher, real, reference, per_class, judge.feature_width, inception)
+    _check(box, real, reference, per_class, judge.feature_width, inception, test, neighbours)
     network = None if inception is None else InceptionFeatures(inception).to(place)
     say = (lambda text: text) if progress else (lambda text: None)
 
     if real is None:
         floor = reference.floor
     else:
-        seen = features(real.images, judge, progress=say("judge sees real images"))         # (M, D), (M, C)
-        reference = reference_of(real, seen[0], network_hash(judge))
-        held, rest = _hold_out(real, per_class)
-        floor = None if held is None else _real_floor(real, *seen, held, rest, judge)
-    images, labels = _draw(teacher, per_class, seed, batch, say("draw pictures"))
+        pool, held, rest = _hold_out(real, test, per_class)
+        known = features(pool.images, judge, progress=say("judge sees real images"))        # (M, D), (M, C)
+        reference = reference_of(real, known[0][:len(real)], network_hash(judge))
+        floor = None if held is None else _real_floor(pool, *known, held, rest, judge)
+        if floor and test is not None:
+            floor["split"] = test.source
+    images, labels = draw_pictures(box, per_class, seed, batch, say("draw pictures"))
     found = features(images, judge, progress=say("judge sees pictures"))                    # (N, D), (N, C)
     scores = judge_scores(reference, *found, labels, judge)
+    if teacher is not None:
+        scores.update(compare(images, found[0], labels, teacher, judge, per_class, seed, batch, say("teacher draws")))
+    if neighbours is not None:
+        scores["nearest_training"] = copying(found[0], known[0][rest], known[0][held])
+        picture = neighbour_grid(images[::per_class], real, judge, seen=known[0][:len(real)])   # one of each class
+        save_png(picture, neighbours)
     if network is not None:
-        seen = features(real.images, network, batch=50, progress=say("Inception sees real images"))
+        seen = features(pool.images, network, batch=50, progress=say("Inception sees real images"))
         found = features(images, network, batch=50, progress=say("Inception sees pictures"))
-        scores.update(_inception_scores(*found, seen[0]), inception_network={
+        scores.update(_inception_scores(*found, seen[0][:len(real)]), inception_network={
             "name": network.name, "hash": network.digest})
         if held is not None and min(len(held), len(rest)) > network.feature_width:
             floor.update(_inception_scores(seen[0][held], seen[1][held], seen[0][rest]))
@@ -96,16 +119,22 @@ def _real_floor(real, found, logits, held, rest, judge):
             **judge_scores(reference, found[held], logits[held], real.labels[held], judge)}
 
 
-def _hold_out(real, per_class):
-    """Rows of `per_class` images a class for the floor, and the others; (None, None) if fewer are left."""
+def _hold_out(real, test, per_class):
+    """(all real images: `real`, then `test` if given; rows of the `per_class` images a class for the floor; rows
+    those are measured against). Without `test` they are drawn from `real`; no rows, twice None, if too few are left."""
+    if test is not None:
+        test = test.take(per_class)
+        pool = LabelledImages(np.concatenate([real.images, test.images]), np.concatenate([real.labels, test.labels]),
+                              real.classes, real.source)
+        return pool, np.arange(len(real), len(pool)), np.arange(len(real))
     rng = np.random.default_rng(0)
     rows = [rng.permutation(np.flatnonzero(real.labels == c)) for c in range(len(real.classes))]
     if min(map(len, rows)) < 2 * per_class:
-        return None, None
-    return np.concatenate([r[:per_class] for r in rows]), np.concatenate([r[per_class:] for r in rows])
+        return real, None, None
+    return real, np.concatenate([r[:per_class] for r in rows]), np.concatenate([r[per_class:] for r in rows])
 
 
-def _check(teacher, real, reference, per_class, width, inception):
+def _check(teacher, real, reference, per_class, width, inception, test, neighbours):
     """Refuses, before a picture is drawn, what could not be scored in the end."""
     target, source = (reference, reference.split) if real is None else (real, real.source)
     hint = "; give real=load_images(...) of what it draws" if real is None else ""
@@ -119,6 +148,11 @@ def _check(teacher, real, reference, per_class, width, inception):
     if inception is not None and real is None:
         raise InputError("FID needs the real images themselves: give inception=... together with "
                          "real=load_images('cifar10')")
+    if test is not None and real is None:
+        raise InputError("test=... is only used together with real=load_images(...); the embedded reference has its own")
+    if neighbours is not None and real is None:
+        raise InputError("nearest training neighbours need the real pictures themselves: give neighbours=... together "
+                         "with real=load_images('cifar10')")
     classes, fid_width = len(target.classes), 0 if inception is None else InceptionFeatures.feature_width
     need = max(width + 1, -(-KID_SIZE // classes), -(-(fid_width + 1) // classes))
     if isinstance(per_class, bool) or not isinstance(per_class, int) or per_class < need:
@@ -128,18 +162,13 @@ def _check(teacher, real, reference, per_class, width, inception):
     if real is not None and min(real.counts().values()) < need:
         name, count = min(real.counts().items(), key=lambda item: item[1])
         raise InputError(f"too few images: {source} has {count} of {name!r}; {need} a class are needed")
-
-
-def _draw(teacher, per_class, seed, batch, progress):
-    """(images uint8 (N, H, W, 3), labels (N,)), class after class."""
-    images = []
-    with tqdm(total=per_class * teacher.num_classes, desc=progress, unit="img", disable=progress is None,
-              leave=False) as bar:
-        for c in range(teacher.num_classes):
-            for z in torch.from_numpy(draw_latents(seed, c, per_class, teacher.z_dim)).split(batch):
-                images.append(teacher(z, torch.full((len(z),), c)))
-                bar.update(len(z))
-    return np.concatenate(images), np.repeat(np.arange(teacher.num_classes), per_class)
+    if test is not None and (test.classes, test.resolution) != (real.classes, real.resolution):
+        raise InputError(f"{source} and {test.source} differ in classes or size; test= must be other images like real=")
+    if neighbours is not None and test is None and min(real.counts().values()) < 2 * per_class:
+        raise InputError(f"too few images: neighbours need test=, or {2 * per_class:,} real images a class, half of "
+                         f"them to compare with, and {source} has fewer; give test= or a smaller per_class")
+    if test is not None:
+        test.take(per_class)                                            # refuses a test split that is too small
 
 
 # ---------------------------------------------------------------- size, speed, table
@@ -190,12 +219,13 @@ def floor_row(floor=None, name="real test images (floor)"):
 
 
 def table(rows):
-    """GitHub markdown of dicts with name, parameters, macs, images_per_second, cifar_fd, class_agreement
+    """GitHub markdown of dicts with name, parameters, macs, images_per_second, cifar_fd, class_agreement, cifar_recall
     (what is missing shows as –), then a sentence on what the numbers mean, with the `images` of each row."""
-    lines = ["| | parameters | MACs an image | images/s | CIFAR-FD | class agreement |",
-             "|---|--:|--:|--:|--:|--:|"]
+    lines = ["| | parameters | MACs an image | images/s | CIFAR-FD | class agreement | CIFAR-recall |",
+             "|---|--:|--:|--:|--:|--:|--:|"]
     formats = {"parameters": _short, "macs": _short, "images_per_second": "{:,.0f}".format,
-               "cifar_fd": "{:.2f}".format, "class_agreement": "{:.1%}".format}
+               "cifar_fd": "{:.2f}".format, "class_agreement": "{:.1%}".format,
+               "cifar_recall": "{:.1%}".format}
     for entry in rows:
         cells = ["–" if entry.get(key) is None else show(entry[key]) for key, show in formats.items()]
         lines.append(f"| {' | '.join([str(entry['name']), *cells])} |")
@@ -206,8 +236,8 @@ def table(rows):
         told = ", ".join(f"{name}: {count:,} images" for name, count in counts) or "image counts not given"
     against = next((f", against {e['reference']['images']:,} real ones ({e['reference']['split']})"
                     for e in rows if e.get("reference")), "")
-    return "\n".join([*lines, "", f"CIFAR-FD is measured in the features of this package's own judge and "
-                                  f"cannot be compared with published FID; {told}{against}."])
+    return "\n".join([*lines, "", f"CIFAR-FD and CIFAR-recall are measured in the features of this package's "
+                                  f"own judge and cannot be compared with published FID or recall; {told}{against}."])
 
 
 def _short(value):

@@ -1,129 +1,30 @@
-"""Playing with a student: `explore()` for the hand, `picture` and `strip` for the page.
+"""The explorer: `explore()` puts sliders on a point (points.py says what a point is and draws it).
 
-A picture is a point: a latent, or a place on the great circle between two latents, and a class, or a place
-between two classes. `picture` draws that point and knows no widgets; `explore` puts sliders on it.
+The student is drawn at once, in milliseconds. A teacher may be twenty times slower, so its picture follows: it
+is drawn in a thread of its own, and of many requests only the newest (`Newest`). Core widgets only: they work
+with ipywidgets 7.7, as on Colab, and 8.1.
 """
+import asyncio
+import base64
+import re
 import secrets
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from html import escape
 from types import SimpleNamespace
 
-import numpy as np
 import torch
 
 from .figures import grid, png_bytes
 from .files import InputError
 from .images import CIFAR10_CLASSES, to_uint8
+from .points import dominating, latent, picture, sizes, slerp, strip
+from .stylegan2 import StyleGAN2Generator
 from .teachers import load_student, load_teacher
 
+__all__ = ["explore", "Newest", "truncated", "dominating", "latent", "picture", "slerp", "strip"]
 SEEDS = 10_000  # the sliders offer seeds 0 to 9,999
-
-
-def latent(seed, z_dim):
-    """The latent (z_dim,) float32 from N(0,1) that a seed stands for, on every machine the same."""
-    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
-        raise InputError(f"a seed is a whole number from 0 on, not {seed!r}")
-    return torch.randn(z_dim, generator=torch.Generator().manual_seed(int(seed)))
-
-
-def slerp(a, b, t):
-    """Spherical interpolation (Shoemake 1985): along the great circle from a's direction to b's.
-
-    Latents from N(0,1) lie close to a sphere of radius sqrt(D). The straight line between two of them passes
-    through its inside, where the networks were never trained; the great circle does not. The length goes
-    linearly from |a| to |b|.
-
-    Args:
-        a, b: float (..., D), not zero and not opposite.
-        t: 0 gives a, 1 gives b (exactly); a number or a tensor (...) of them.
-
-    Returns:
-        float (..., D), in a's dtype.
-
-    Raises:
-        InputError: shapes differ, t outside [0, 1], a zero vector, or opposite vectors.
-    """
-    a, b = torch.as_tensor(a), torch.as_tensor(b)
-    if a.shape != b.shape:
-        raise InputError(f"slerp needs two vectors of one shape, not {tuple(a.shape)} and {tuple(b.shape)}")
-    t = torch.as_tensor(t, dtype=torch.float64)[..., None]
-    if not ((t >= 0) & (t <= 1)).all():
-        raise InputError(f"slerp's t must lie in [0, 1], not {t.squeeze().tolist()}")
-    dtype, a, b = a.dtype, a.double(), b.double()
-    length_a, length_b = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)
-    if (length_a == 0).any() or (length_b == 0).any():
-        raise InputError("slerp needs vectors with a direction, not zero")
-    angle = (a / length_a * (b / length_b)).sum(-1, keepdim=True).clamp(-1, 1).acos()
-    if (angle > torch.pi - 1e-6).any():
-        raise InputError("slerp between opposite vectors has no one path; take another seed")
-    length = (1 - t) * length_a + t * length_b
-    near = angle < 1e-6  # the same direction: the arc is a line
-    sine = torch.where(near, torch.ones_like(angle), angle.sin())
-    share_a = torch.where(near, 1 - t, ((1 - t) * angle).sin() / sine)
-    share_b = torch.where(near, t, (t * angle).sin() / sine)
-    return (a * (share_a * (length / length_a)) + b * (share_b * (length / length_b))).to(dtype)
-
-
-def picture(generator, seed, y, to=None, mix=0.0, seed_to=None, walk=0.0):
-    """One image, drawn at a point between two seeds and two classes.
-
-    Args:
-        generator: a student (nn.Module, forward(z, y) with class weights; put into eval mode), or a black box
-            (a Teacher). That takes labels only: between two classes it draws the one with more weight.
-        seed: whole number, stands for a latent.
-        y: class index.
-        to, mix: second class and its weight in [0, 1]; the first class has weight 1 - mix.
-        seed_to, walk: second seed and the place in [0, 1] on the great circle from `seed` to it.
-
-    Returns:
-        uint8 (H,W,3). Equal arguments give equal pixels.
-
-    Raises:
-        InputError: a class that does not exist, mix or walk outside [0, 1], or one of them without its end.
-    """
-    z_dim, num_classes = _sizes(generator)
-    for name, value, end, end_name in (("mix", mix, to, "to"), ("walk", walk, seed_to, "seed_to")):
-        if not 0 <= value <= 1:
-            raise InputError(f"{name} must lie in [0, 1], not {value}")
-        if value and end is None:
-            raise InputError(f"{name}={value} leads nowhere: give {end_name} as well")
-    for name, label in (("y", y), ("to", y if to is None else to)):
-        if not isinstance(label, (int, np.integer)) or not 0 <= label < num_classes:
-            raise InputError(f"{name} must be a class from 0 to {num_classes - 1}, not {label!r}")
-    z = latent(seed, z_dim)
-    if seed_to is not None:
-        z = slerp(z, latent(seed_to, z_dim), walk)
-    z = z[None]  # (1, z_dim)
-    if not isinstance(generator, torch.nn.Module):
-        return np.asarray(generator(z, np.array([dominating(y, to, mix)])))[0]
-    weights = torch.zeros(1, num_classes)
-    weights[0, y] += 1 - mix
-    weights[0, y if to is None else to] += mix
-    device = next(generator.parameters()).device
-    generator.eval()  # batch norm must use, and keep, its stored statistics
-    with torch.inference_mode():
-        return to_uint8(generator(z.to(device), weights.to(device)))[0].cpu().numpy()
-
-
-def strip(generator, seed, y, to=None, seed_to=None, steps=9):
-    """`steps` pictures on the way from (seed, y) to (seed_to, to); an end left out stays where it began.
-
-    With `to` alone it is an interpolation between two classes, with `seed_to` alone a spherical walk, with
-    both the two at once. Show it with `figures.grid(strip(...), columns=steps)`.
-
-    Returns:
-        uint8 (steps,H,W,3); the first and last are exactly the two pure pictures.
-    """
-    if not isinstance(steps, (int, np.integer)) or steps < 2:
-        raise InputError(f"a strip has at least 2 steps, not {steps!r}")
-    if to is None and seed_to is None:
-        raise InputError("a strip needs an end: give to (a class), seed_to (a seed), or both")
-    places = [step / (steps - 1) for step in range(steps)]
-    return np.stack([picture(generator, seed, y, to, 0.0 if to is None else place,
-                             seed_to, 0.0 if seed_to is None else place) for place in places])
-
-
-def dominating(y, to=None, mix=0.0):
-    """The class with the greater weight, `y` when both weigh the same: what a black box is asked for."""
-    return int(to if to is not None and mix > 0.5 else y)
+PAUSE = 0.15  # seconds without a change before the teacher is asked
 
 
 def explore(student="embedded", teacher="embedded", classes=None, scale=8):
@@ -131,7 +32,8 @@ def explore(student="embedded", teacher="embedded", classes=None, scale=8):
 
     Args:
         student: a network with z_dim and num_classes, or what else `load_student` takes.
-        teacher: the teacher it was distilled from, as `load_teacher` takes it; None leaves it out.
+        teacher: the teacher it was distilled from, as `load_teacher` takes it; None leaves it out. Where a
+            StyleGAN2 network is behind it, there is a slider for its truncation.
         classes: their names; else the teacher's, else numbers.
         scale: enlargement of the pictures.
 
@@ -141,57 +43,60 @@ def explore(student="embedded", teacher="embedded", classes=None, scale=8):
     Raises:
         InputError: student and teacher differ in latents or classes; the wrong number of names.
     """
-    import ipywidgets as widgets
     from_package = isinstance(student, str) and student == "embedded"
     student = load_student(student)
     if teacher is not None:
         teacher = load_teacher(teacher)
-        if _sizes(teacher) != _sizes(student):
-            raise InputError(f"the student takes (z_dim, classes) {_sizes(student)}, the teacher "
-                             f"{_sizes(teacher)}: give the teacher that it was distilled from, or teacher=None")
-    _, num_classes = _sizes(student)
+        if sizes(teacher) != sizes(student):
+            raise InputError(f"the student takes (z_dim, classes) {sizes(student)}, the teacher "
+                             f"{sizes(teacher)}: give the teacher that it was distilled from, or teacher=None")
+    _, num_classes = sizes(student)
     names = classes or getattr(teacher, "classes", None) or getattr(student, "classes", None)
     names = names or (CIFAR10_CLASSES if from_package else range(num_classes))
     names = [str(name) for name in names]
     if len(names) != num_classes:
         raise InputError(f"classes has {len(names)} names, the student {num_classes} classes")
-    options = [(name, index) for index, name in enumerate(names)]
+    parts, app = _widgets(names, teacher)
+    _connect(parts, names, student, teacher, scale)
+    app.parts = parts
+    return app
 
-    def slider(kind, description, most, step, **more):
-        return kind(description=description, min=0, max=most, step=step, continuous_update=False, **more)
 
-    parts = SimpleNamespace(
-        label=widgets.ToggleButtons(options=options, value=0, description="class",
-                                    style={"button_width": "6em"}),
-        to=widgets.Dropdown(options=options, value=min(1, num_classes - 1), description="second class"),
-        mix=slider(widgets.FloatSlider, "mix", 1.0, 0.05),
-        seed=slider(widgets.IntSlider, "seed", SEEDS - 1, 1),
-        new_seed=widgets.Button(description="new seed"),
-        seed_to=slider(widgets.IntSlider, "second seed", SEEDS - 1, 1, value=1),
-        walk=slider(widgets.FloatSlider, "walk", 1.0, 0.05),
-        beside=widgets.Checkbox(value=teacher is not None, description="teacher beside student",
-                                indent=False),
-        student=widgets.Image(format="png"),
-        teacher=widgets.Image(format="png"),
-        note=widgets.Label())
+def _connect(parts, names, student, teacher, scale):
+    """Makes the controls in `parts` draw: every change the student, and the teacher if it is shown."""
 
-    def draw(generator):
-        image = picture(generator, parts.seed.value, parts.label.value, parts.to.value, parts.mix.value,
-                        parts.seed_to.value, parts.walk.value)
-        return png_bytes(grid(image[None], columns=1, scale=scale, pad=0))
+    def where():
+        return dict(seed=parts.seed.value, y=parts.label.value, to=parts.to.value, mix=parts.mix.value,
+                    seed_to=parts.seed_to.value, walk=parts.walk.value)
+
+    def draw(generator, point):
+        return png_bytes(grid(picture(generator, **point)[None], columns=1, scale=scale, pad=0))
+
+    def show(role, point, png):
+        getattr(parts, role).value = png
+        getattr(parts, f"save_{role}").value = _link(png, _file_name(role, names, point))
+
+    def draw_teacher(point, psi):
+        return point, draw(teacher if psi == teacher.psi else truncated(teacher, psi), point)
+
+    def show_teacher(answer):
+        point, png = answer
+        show("teacher", point, png)
+        between = 0 < point["mix"] < 1 and point["to"] != point["y"]
+        shown = names[dominating(point["y"], point["to"], point["mix"])]
+        parts.note.value = f"A teacher takes one class only; it shows {escape(shown)}." if between else ""
+        parts.title.value = "teacher"
+
+    def teacher_failed(error):
+        parts.title.value = "teacher: no picture"
+        parts.note.value = escape(f"{type(error).__name__}: {error}")
 
     def redraw(_=None):
-        parts.student.value = draw(student)  # sent at once; a slow teacher follows
-        if teacher is None or not parts.beside.value:
-            return
-        between = 0 < parts.mix.value < 1 and parts.to.value != parts.label.value
-        shown = names[dominating(parts.label.value, parts.to.value, parts.mix.value)]
-        parts.note.value = f"A teacher takes one class only; it shows {shown}." if between else ""
-        parts.teacher.value = draw(teacher)
-
-    inputs = [parts.label, parts.to, parts.mix, parts.seed, parts.seed_to, parts.walk]
-    for control in inputs:
-        control.observe(redraw, names="value")
+        point = where()
+        show("student", point, draw(student, point))
+        if teacher is not None and parts.beside.value:
+            parts.title.value = "teacher ..."  # until its picture has followed
+            ask_teacher(point, teacher.psi if parts.psi is None else parts.psi.value)
 
     def renew(_):
         parts.walk.unobserve(redraw, names="value")
@@ -199,26 +104,128 @@ def explore(student="embedded", teacher="embedded", classes=None, scale=8):
         parts.walk.observe(redraw, names="value")
         parts.seed.value = (parts.seed.value + 1 + secrets.randbelow(SEEDS - 1)) % SEEDS  # never the same
 
-    def show_teacher(_=None):
-        panel.layout.display = None if parts.beside.value else "none"
+    def show_or_hide(_=None):
+        parts.panel.layout.display = None if parts.beside.value else "none"
         redraw()
 
+    show("student", where(), draw(student, where()))
+    if teacher is None:
+        parts.panel.layout.display = "none"
+    else:
+        show_teacher(draw_teacher(where(), teacher.psi))  # the first one at once: if it fails, explore() does
+    ask_teacher = Newest(draw_teacher, show_teacher, teacher_failed)
+    for control in (parts.label, parts.to, parts.mix, parts.seed, parts.seed_to, parts.walk, parts.psi):
+        if control is not None:
+            control.observe(redraw, names="value")
     parts.new_seed.on_click(renew)
-    parts.beside.observe(show_teacher, names="value")
-    panel = widgets.VBox([widgets.Label("teacher"), parts.teacher, parts.note])
-    pictures = widgets.HBox([widgets.VBox([widgets.Label("student"), parts.student]), panel])
-    rows = [parts.label, widgets.HBox([parts.to, parts.mix]), widgets.HBox([parts.seed, parts.new_seed]),
-            widgets.HBox([parts.seed_to, parts.walk]), *([] if teacher is None else [parts.beside]), pictures]
-    show_teacher()
-    app = widgets.VBox(rows)
-    app.parts = parts
-    return app
+    parts.beside.observe(show_or_hide, names="value")
 
 
-def _sizes(generator):
-    """(z_dim, num_classes) of a student or a teacher."""
-    try:
-        return int(generator.z_dim), int(generator.num_classes)
-    except AttributeError as error:
-        raise InputError(f"{type(generator).__name__} cannot be explored: {error}; it needs the attributes "
-                         "z_dim and num_classes") from None
+def _widgets(names, teacher):
+    """The widgets by name, and the box that holds them all."""
+    import ipywidgets as widgets
+    options = [(name, index) for index, name in enumerate(names)]
+    style, wide = {"description_width": "7.5em"}, widgets.Layout(width="25em")
+
+    def slider(kind, description, most, step, **more):
+        return kind(description=description, min=0, max=most, step=step, continuous_update=False, style=style,
+                    layout=wide, **more)
+
+    parts = SimpleNamespace(
+        label=widgets.ToggleButtons(options=options, value=0, style={"button_width": "6.5em"}),
+        to=widgets.Dropdown(options=options, value=min(1, len(names) - 1), description="second class",
+                            style=style, layout=wide),
+        mix=slider(widgets.FloatSlider, "mix", 1.0, 0.05),
+        seed=slider(widgets.IntSlider, "seed", SEEDS - 1, 1),
+        new_seed=widgets.Button(description="new seed", layout=widgets.Layout(margin="2px 2px 10px 7.9em")),
+        seed_to=slider(widgets.IntSlider, "second seed", SEEDS - 1, 1, value=1),
+        walk=slider(widgets.FloatSlider, "walk", 1.0, 0.05),
+        beside=widgets.Checkbox(value=teacher is not None, description="teacher beside student",
+                                indent=False),
+        student=widgets.Image(format="png"), save_student=widgets.HTML(),
+        teacher=widgets.Image(format="png"), save_teacher=widgets.HTML(),
+        title=widgets.Label("teacher"), note=widgets.HTML(layout=widgets.Layout(max_width="20em")), psi=None)
+    parts.panel = widgets.VBox([parts.title, parts.teacher, parts.save_teacher, parts.note])
+    controls = [parts.seed, parts.new_seed, parts.to, parts.mix, parts.seed_to, parts.walk]
+    if teacher is not None:
+        if isinstance(teacher.network, StyleGAN2Generator):
+            parts.psi = slider(widgets.FloatSlider, "truncation", max(1.0, teacher.psi), 0.01,
+                               value=teacher.psi)
+        else:  # a black box shows no knob that it has not
+            fixed = "" if teacher.psi == 1 else f"; this one was made with psi {teacher.psi:g}"
+            without = widgets.Label(f"truncation: only StyleGAN2 teachers have one{fixed}")
+        controls += [parts.beside, without if parts.psi is None else parts.psi]
+    pictures = [widgets.VBox([widgets.Label("student"), parts.student, parts.save_student]), parts.panel]
+    for box in pictures:  # a box must not stretch its picture to the width of a note
+        box.layout = widgets.Layout(margin="0 1em 0 0", align_items="flex-start")
+    return parts, widgets.VBox([parts.label, widgets.HBox([*pictures, widgets.VBox(controls)],
+                                                          layout=widgets.Layout(flex_flow="row wrap"))])
+
+
+def truncated(teacher, psi):
+    """The teacher with another truncation psi, its weights shared. InputError without a StyleGAN2 network."""
+    if not isinstance(teacher.network, StyleGAN2Generator):
+        raise InputError(f"{teacher.name} has no truncation: psi={psi} needs a StyleGAN2 network")
+
+    def draw(z, y):
+        device = next(teacher.network.parameters()).device
+        return to_uint8(teacher.network(z.to(device), y.to(device), psi=psi, noise_mode="const"))
+
+    return replace(teacher, draw=draw, psi=float(psi))
+
+
+class Newest:
+    """Of many requests the newest is answered: `newest(*state)` leads to show(draw(*state)) or failed(error).
+
+    In a running event loop, as in a notebook or behind Voila, `draw` runs in one thread of its own after
+    `pause` seconds without a newer request, and `show` in the loop, unless a newer request has come by then: the
+    loop is never kept waiting. Without a loop, as in a script, all of it happens at once.
+    """
+
+    def __init__(self, draw, show, failed, pause=PAUSE):
+        self.draw, self.show, self.failed, self.pause = draw, show, failed, pause
+        self.newest = None
+        self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explore")
+
+    def __call__(self, *state):
+        ticket = self.newest = object()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            react, result = self._answer(state)
+            return react(result)
+
+        def work():  # in the worker's thread
+            if ticket is self.newest:
+                loop.call_soon_threadsafe(deliver, *self._answer(state))
+
+        def deliver(react, result):  # in the loop again
+            if ticket is self.newest:
+                react(result)
+
+        loop.call_later(self.pause, lambda: ticket is self.newest and self.worker.submit(work))
+
+    def _answer(self, state):
+        """(what to call, with what)."""
+        try:
+            return self.show, self.draw(*state)
+        except Exception as error:  # anybody's teacher: the page says so, and the student goes on
+            return self.failed, error
+
+
+def _link(png, name):
+    """A button that is a link: the browser saves the picture, wherever the kernel runs."""
+    data = base64.b64encode(png).decode()
+    return (f'<a class="jupyter-button widget-button" download="{name}" href="data:image/png;base64,{data}" '
+            'style="text-decoration: none">save PNG</a>')
+
+
+def _file_name(role, names, point):
+    """gsoc_kd-student-ship-seed7.png; mix and walk are named where they are not 0."""
+    place = names[point["y"]]
+    if point["mix"]:
+        place += f"-to-{names[point['to']]}-{point['mix']:.2f}"
+    place += f"-seed{point['seed']}"
+    if point["walk"]:
+        place += f"-to-{point['seed_to']}-{point['walk']:.2f}"
+    return re.sub(r"[^\w.-]+", "_", f"gsoc_kd-{role}-{place}") + ".png"

@@ -1,4 +1,4 @@
-"""Pictures of pictures: grids, teacher above student, the training film, curves.
+"""Pictures of pictures: grids, teacher above student, maps, the training film, curves.
 
 Everything takes and gives plain things: uint8 arrays (N,H,W,3) in, `PIL.Image` out (a notebook shows one by
 itself). Pixels are enlarged by repeating them, never smoothed: at 32x32 smoothing hides what was learned.
@@ -115,6 +115,44 @@ def side_by_side(a, b, columns, scale=2, names=("teacher", "student")):
     images = np.concatenate(pairs, axis=1).reshape(-1, *a.shape[1:])  # a's row 0, b's row 0, a's row 1, ...
     picture = grid(images, columns, scale)
     return picture if names is None else _named_rows(picture, [str(name) for name in names] * rows)
+
+
+def mosaic(images, features, scale=1, seed=0):
+    """A map of pictures: what is alike in features stands close together.
+
+    t-SNE (van der Maaten & Hinton 2008) lays the features out in the plane, scikit-learn's with `seed`; then each
+    picture takes a cell of a square grid, so that the sum of squared moves is smallest.
+
+    Args:
+        images: uint8 (N,H,W,3), N at least 4; some hundred are good to look at.
+        features: (N, D) floats, for instance the judge's.
+        scale: enlargement.
+        seed: of t-SNE; the same pictures, features and seed give the same map.
+
+    Returns:
+        PIL.Image with ceil(sqrt(N)) cells a side; cells that are left over stay white.
+
+    Raises:
+        InputError: not one row of finite features a picture, too few pictures, or no scikit-learn.
+    """
+    try:
+        from scipy.optimize import linear_sum_assignment
+        from sklearn.manifold import TSNE
+    except ImportError:
+        raise InputError("a mosaic needs scikit-learn: pip install scikit-learn") from None
+    images, points = _images(images), np.asarray(features, np.float64)
+    if points.ndim != 2 or len(points) != len(images) or len(images) < 4 or not np.isfinite(points).all():
+        raise InputError(f"a mosaic needs at least 4 pictures and finite features (N, D), one row a picture; got "
+                         f"{len(images)} pictures and features {points.shape}")
+    tsne = TSNE(init="pca", perplexity=min(30, (len(points) - 1) / 3), random_state=seed)
+    places = tsne.fit_transform(points).astype(np.float64)                    # (N, 2)
+    side = int(np.ceil(np.sqrt(len(points))))
+    places = (places - places.min(axis=0)) / np.ptp(places, axis=0).clip(1e-9) * (side - 1)
+    cells = np.stack(np.divmod(np.arange(side * side), side), axis=1)         # (side^2, 2) row, column
+    moves = ((places[:, None] - cells) ** 2).sum(axis=2)                      # (N, side^2)
+    pictures = np.full((side * side, *images.shape[1:]), 255, np.uint8)
+    pictures[linear_sum_assignment(moves)[1]] = images
+    return grid(pictures, columns=side, scale=scale, pad=0)
 
 
 def film(frames, path, seconds_per_frame=0.15, hold=2.0, colours=256):

@@ -194,11 +194,14 @@ def reestimate_batchnorm(network, batches):
     """Measures batch-norm means and variances anew for the weights as they are, averaging over all batches.
 
     Averaged weights (EMA) do not fit the averages that single weights left behind. Restores the train/eval mode.
+    A network without batch norm stays as it is.
 
     Args:
         batches: iterable of (z, y) on the network's device.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
     momenta, training = [m.momentum for m in norms], network.training
     for m in norms:
         m.reset_running_stats()

@@ -32,7 +32,7 @@ def statistics(features, what="images"):
         InputError: N <= D, for which the covariance is singular and a distance meaningless; or features that
             are not finite.
     """
-    features = _rows(features, what)
+    features = rows(features, what)
     count, width = features.shape
     if count <= width:
         raise InputError(f"too few images: {count:,} {what} cannot give a covariance of {width:,} features; "
@@ -80,7 +80,7 @@ def kernel_distance(x, y, subsets=100, size=1000, seed=0):
     Raises:
         InputError: fewer than `size` rows, or different widths.
     """
-    x, y = _rows(x, "first images"), _rows(y, "second images")
+    x, y = rows(x, "first images"), rows(y, "second images")
     if x.shape[1] != y.shape[1]:
         raise InputError(f"these features come from different networks: {x.shape[1]} and {y.shape[1]} wide")
     if min(len(x), len(y)) < size or size < 2:
@@ -142,7 +142,7 @@ def _kernel_sum(a, b):
     return (k * k).ravel() @ k.ravel()
 
 
-def _rows(features, what):
+def rows(features, what):
     features = np.asarray(features)
     if features.ndim != 2:
         raise InputError(f"features of {what} must be (N, D), got shape {features.shape}")

@@ -32,6 +32,19 @@ def draw_latents(seed, chunk, count, z_dim):
     return noise.to(torch.float16).numpy()
 
 
+def draw_pictures(teacher, per_class, seed, batch=250, progress=None):
+    """`per_class` pictures of each class from a Teacher, in memory: (images uint8 (N, H, W, 3), labels (N,)),
+    class after class. The latents of class c are draw_latents(seed, c, ...); `progress` is a bar's text."""
+    images = []
+    with tqdm(total=per_class * teacher.num_classes, desc=progress, unit="img", disable=progress is None,
+              leave=False) as bar:
+        for c in range(teacher.num_classes):
+            for z in torch.from_numpy(draw_latents(seed, c, per_class, teacher.z_dim)).split(batch):
+                images.append(teacher(z, torch.full((len(z),), c)))
+                bar.update(len(z))
+    return np.concatenate(images), np.repeat(np.arange(teacher.num_classes), per_class)
+
+
 def make_pairs(teacher="embedded", per_class: int = 1000, seed: int = 0, out="runs/pairs", chunk: int = 500):
     """Asks a teacher for `per_class` pictures a class and keeps noise, label and picture, class by class.
 

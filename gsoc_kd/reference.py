@@ -9,7 +9,9 @@ import torch
 
 from .files import InputError, read_json, replacing_file, sha256, write_json
 from .images import CIFAR10_CLASSES
-from .metrics import Statistics, class_agreement, features, frechet_distance, kernel_distance, statistics
+from .metrics import (Statistics, class_agreement, features, frechet_distance, inception_score, kernel_distance,
+                      statistics)
+from .neighbours import precision_recall
 from .weights import network_hash
 
 EMBEDDED = Path(__file__).parent / "assets"
@@ -42,19 +44,27 @@ def reference_of(real, found, digest):
 
 
 def judge_scores(reference, found, logits, labels, judge):
-    """CIFAR-FD, CIFAR-KID and class agreement of images with the judge's features (N, D) and logits (N, C),
-    for which `labels` (N,) were asked. Class agreement is None where the classes are not the judge's."""
+    """All scores on the judge's features (N, D) and logits (N, C) of images for which `labels` (N,) were asked.
+    Class agreement and CIFAR-IS are None where the classes are not the judge's."""
     names = reference.classes
     mean, std = kernel_distance(found, reference.features)
+    kept = reference.features.reshape(len(names), -1, found.shape[1])                  # (C, each, D)
+    each = min(kept.shape[1], *np.bincount(labels, minlength=len(names)).tolist())    # equal counts on both sides
+    ours = np.concatenate([found[labels == c][:each] for c in range(len(names))])
+    precision, recall = precision_recall(kept[:, :each].reshape(len(ours), -1), ours)
     per_class = [statistics(found[labels == c], f"images of {name!r}") for c, name in enumerate(names)]
     result = {
         "cifar_fd": frechet_distance(statistics(found), reference.overall),
         "cifar_fd_per_class": {name: frechet_distance(ours, real)
                                for name, ours, real in zip(names, per_class, reference.per_class)},
-        "cifar_kid": {"mean": mean, "std": std}, "class_agreement": None, "class_agreement_per_class": None}
+        "cifar_kid": {"mean": mean, "std": std},
+        "cifar_precision": precision, "cifar_recall": recall, "cifar_precision_recall_images": len(ours),
+        "cifar_is": None, "class_agreement": None, "class_agreement_per_class": None}
     if names == tuple(getattr(judge, "classes", CIFAR10_CLASSES)):
         share, shares = class_agreement(logits.argmax(axis=1), labels, len(names))
-        result.update(class_agreement=share, class_agreement_per_class=dict(zip(names, shares)))
+        mean, std = inception_score(torch.from_numpy(logits).double().softmax(dim=1).numpy())
+        result.update(cifar_is={"mean": mean, "std": std}, class_agreement=share,
+                      class_agreement_per_class=dict(zip(names, shares)))
     return result
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast
 
 from .files import InputError, read_json, replacing_file, sweep, write_json, writing
 
@@ -78,11 +79,13 @@ def flags(config):
     return " ".join(words)
 
 
-def open_folder(folder, config, main_process=True):
+def open_folder(folder, config, main_process=True, since=None):
     """Makes the run's folder, or checks that the run in it is the one asked for.
 
     Args:
-        config: JSON-able dict: all that the run's outcome depends on.
+        config: JSON-able dict: all that the run's outcome depends on. `kimg` says only how long the run goes on, so
+            it may change: with a greater one a finished run goes on.
+        since: defaults that a run from before a field existed was made with; none by default.
 
     Raises:
         InputError: another run stands there, naming what differs; or files that are not a run.
@@ -94,10 +97,13 @@ def open_folder(folder, config, main_process=True):
         config, old = json.loads(json.dumps(config)), read_json(folder / "config.json")
         if not isinstance(old, dict) or "verb" not in old:
             raise InputError(f"{folder / 'config.json'} is not a run's; give another folder")
+        old = {**json.loads(json.dumps(since or {})), **old}
         if differ := [f"{k} {old.get(k)!r} -> {config.get(k)!r}" for k in sorted({*old, *config})
-                      if old.get(k) != config.get(k)]:
+                      if k != "kimg" and old.get(k) != config.get(k)]:
             raise InputError(f"{folder} holds a run under another config ({'; '.join(differ)}); go on with the old "
                              f"config, give another folder, or delete this one")
+        if main_process and old != config:
+            write_json(folder / "config.json", config)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not a run's folder; give another one")
     elif main_process:
@@ -284,6 +290,13 @@ def make_accelerator(device):
         raise InputError(f"device {str(device)!r}: accelerate has already been started on another device in this "
                          f"process, and cannot change; start Python anew")
     return accelerator
+
+
+def agreed(flag, accelerator):
+    """The main process's yes or no, in every process."""
+    if accelerator.num_processes == 1:
+        return bool(flag)
+    return bool(broadcast(torch.tensor([int(flag)], device=accelerator.device)).item())
 
 
 def fast_bfloat16(device):

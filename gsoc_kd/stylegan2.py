@@ -205,7 +205,7 @@ class StyleGAN2Generator(nn.Module):
             if y is None:
                 raise InputError(f"y is None; give a label below {self.num_classes} for each z")
             weights = class_weights(y, self.num_classes).to(self.const)       # (N, C)
-            if len(weights) != len(z):
+            if weights.shape[0] != z.shape[0]:
                 raise InputError(f"y has {len(weights)} labels for {len(z)} latents z; give one each")
         w = self.mapping(z.to(self.const), weights)
         return w if psi == 1 else torch.lerp(self.w_avg, w, float(psi))       # [1, appendix B]
@@ -223,7 +223,7 @@ class StyleGAN2Generator(nn.Module):
         if noise_mode not in NOISE_MODES:
             raise InputError(f"noise_mode is {noise_mode!r}; choose one of {', '.join(NOISE_MODES)}")
         # channels last: the order CPU convolutions are fastest in
-        x = self.const.expand(len(w), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = self.const.expand(w.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         picture = 0
         for block in self.blocks:
             x, picture = block(x, picture, w, noise_mode)
@@ -248,6 +248,13 @@ class StyleGAN2Generator(nn.Module):
 
 # Official networks: the same numbers under our names
 
+def is_the_filter(name, value):
+    """Raises InputError if `value`, the official tensor `name`, is another filter than [1,3,3,1]."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    if value.shape != (4, 4) or not torch.allclose(value.cpu(), torch.outer(taps, taps)):
+        raise InputError(f"{name} is not the filter [1,3,3,1], the only one this network knows")
+
+
 def from_official(state):
     """Renames the tensors of an official StyleGAN2-ADA generator: the result fits `load_state_dict`.
 
@@ -258,12 +265,11 @@ def from_official(state):
     Raises:
         InputError: a filter other than [1,3,3,1].
     """
-    taps, renamed = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8, {}
+    renamed = {}
     for name, value in state.items():
         value = torch.as_tensor(value)
         if name.endswith("resample_filter"):
-            if value.shape != (4, 4) or not torch.allclose(value, torch.outer(taps, taps)):
-                raise InputError(f"{name} is not the filter [1,3,3,1], the only one this generator knows")
+            is_the_filter(name, value)
             continue
         if block := re.match(r"synthesis\.b(\d+)\.", name):                   # b4, b8, ... -> 0, 1, ...
             name = f"blocks.{int(block[1]).bit_length() - 3}." + name[block.end():]

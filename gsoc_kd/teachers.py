@@ -15,6 +15,7 @@ from torch import nn
 from .files import InputError, read_json
 from .generators import ConvGenerator, DiStyleGANGenerator
 from .images import CIFAR10_CLASSES, to_uint8
+from .pickles import class_names, read_official
 from .stylegan2 import StyleGAN2Generator
 from .weights import load_network, network_hash
 
@@ -199,11 +200,12 @@ def load_teacher(source="embedded", psi=1.0, device=None):
     """A teacher from the package, from a folder, or from anything `black_box` takes.
 
     Args:
-        source: "embedded"; a folder with config.json and model.safetensors, or a training run's folder;
-            or a Teacher, a network or a callable (see `black_box`).
+        source: "embedded"; a folder with config.json and model.safetensors, or a training run's folder; an
+            official StyleGAN2-ADA file, e.g. "cifar10.pkl" (nothing in it is run, see `pickles.py`); or a
+            Teacher, a network or a callable (see `black_box`).
         psi: truncation (Karras et al. 2019, arXiv 1812.04948, appendix B) of a StyleGAN2 teacher: below 1 the
             pictures get more typical and less varied. 1 for all others.
-        device: "cpu", "cuda", ...; None: a GPU if there is one for a teacher loaded from a folder.
+        device: "cpu", "cuda", ...; None: a GPU if there is one for a teacher loaded from a folder or file.
 
     Raises:
         InputError: names what is missing or cannot be used, and what can be given instead.
@@ -211,7 +213,11 @@ def load_teacher(source="embedded", psi=1.0, device=None):
     if isinstance(psi, bool) or not isinstance(psi, (int, float)) or not math.isfinite(psi):
         raise InputError(f"psi must be a finite number, not {psi!r}")
     classes = None
-    if isinstance(source, (str, Path)):
+    if _official(source):
+        name, (source, data) = Path(source).name, read_official(source)
+        classes = class_names(name, source, data)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    elif isinstance(source, (str, Path)):
         folder = _network_folder(source, "teacher")
         name = "embedded" if str(source) == "embedded" else Path(source).resolve().name
         classes = _class_names(folder)
@@ -232,8 +238,8 @@ def load_student(source="embedded"):
     """A generator as a network in eval mode: `student(z, y)` -> float (N, 3, R, R) in [-1, 1].
 
     Args:
-        source: "embedded"; a folder with config.json and model.safetensors; the folder of a training run; or
-            a network, which is returned in eval mode.
+        source: "embedded"; a folder with config.json and model.safetensors; the folder of a training run; an
+            official StyleGAN2-ADA file; or a network, which is returned in eval mode.
 
     Raises:
         InputError: names what is missing or cannot be used, and what can be given instead.
@@ -242,19 +248,22 @@ def load_student(source="embedded"):
         return source.eval()
     if not isinstance(source, (str, Path)):
         raise InputError(f"a student is a folder or a network, not {type(source).__name__}")
+    if _official(source):
+        return read_official(source)[0]
     return load_network(_network_folder(source, "student"), GENERATORS).eval()
+
+
+def _official(source):
+    """Whether `source` is the name of a file, which `read_official` then reads or refuses."""
+    return isinstance(source, (str, Path)) and (Path(source).suffix == ".pkl" or Path(source).is_file())
 
 
 def _network_folder(source, kind):
     """The folder that holds the network's two files, or an InputError that says what is there instead."""
     path = EMBEDDED / kind if str(source) == "embedded" else Path(source)
-    if path.suffix == ".pkl":
-        raise InputError(f"{path}: official StyleGAN2-ADA pickles cannot be read by this version. Give "
-                         "'embedded', a folder with config.json and model.safetensors, or a callable "
-                         "(z, y) -> uint8 pictures around the official code")
     if not path.exists():
-        raise InputError(f"{path} does not exist: give 'embedded' or a folder with config.json and "
-                         "model.safetensors")
+        raise InputError(f"{path} does not exist: give 'embedded', a folder with config.json and "
+                         "model.safetensors, or an official file, cifar10.pkl")
     if (path / "student" / "config.json").is_file():                          # a run's folder
         path = path / "student"
     missing = [name for name in ("config.json", "model.safetensors") if not (path / name).is_file()]

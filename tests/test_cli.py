@@ -9,12 +9,13 @@ import types
 import numpy as np
 import pytest
 import torch
+from official import official_bytes
 from PIL import Image
 
 import gsoc_kd as kd
-from gsoc_kd.cli import VERBS, main
+from gsoc_kd.cli import VERBS, main, score_every
 from gsoc_kd.generators import ConvGenerator
-from gsoc_kd.images import to_uint8
+from gsoc_kd.images import CIFAR10_CLASSES, LabelledImages, to_uint8
 from gsoc_kd.pairs import draw_latents
 from gsoc_kd.weights import load_network, save_network
 
@@ -22,12 +23,17 @@ FLAGS = {  # some flags that each verb must explain
     "demo": ["--out", "--per-class", "--preset", "--kimg"],
     "pairs": ["--teacher", "--psi", "--per-class", "--seed", "--out", "--chunk", "--device"],
     "distill": ["--pairs", "--preset", "--out", "--real", "--batch", "--kimg", "--pixel-weight", "--device"],
-    "pretrain": ["--real", "--size", "--preset", "--out", "--batch", "--kimg"],
-    "evaluate": ["--generator", "--real", "--per-class", "--seed", "--inception", "--out"],
+    "pretrain": ["--real", "--size", "--preset", "--out", "--batch", "--kimg", "--minutes", "--score-ticks",
+                 "--architecture", "--disc"],
+    "evaluate": ["--generator", "--real", "--per-class", "--seed", "--inception", "--teacher", "--neighbours",
+                 "--test", "--out"],
+    "export": ["--student", "--path", "--precision", "--seed"],
+    "convert": ["--source", "--out"],
     "train-judge": ["--out", "--epochs", "--seed"],
     "reference": ["--train", "--test", "--judge", "--folder"],
     "embed": ["--run", "--name"],
     "results": ["--pages"],
+    "calibrate": ["--train", "--test", "--draws", "--images", "--seed", "--teacher", "--student", "--judge", "--out"],
 }
 TINY = dict(z_dim=8, num_classes=3, resolution=16, widths=(8, 8, 8), embed_dim=4)
 
@@ -117,6 +123,18 @@ def test_pairs_holds_what_the_teacher_draws(run, teacher, tmp_path):
     assert made.images.std() > 1
 
 
+def test_convert_makes_a_folder_that_pairs_can_ask(run, tmp_path):
+    (tmp_path / "cifar10.pkl").write_bytes(official_bytes("cond_64"))
+    code, out, _ = run("convert", "--source", tmp_path / "cifar10.pkl", "--out", tmp_path / "t")
+    assert code == 0 and out == f"{tmp_path / 't'}: converted; ask it with: gsoc-kd pairs --teacher {tmp_path / 't'}\n"
+    for teacher, name in ((tmp_path / "t", "t"), (tmp_path / "cifar10.pkl", "cifar10.pkl")):
+        code, out, _ = run("pairs", "--teacher", teacher, "--psi", 0.7, "--per-class", 2, "--out", tmp_path / f"p-{name}")
+        assert code == 0 and out.splitlines()[-1].endswith(f"8 pairs, 2 a class, drawn by {name}")
+    ours, official = (kd.load_pairs(tmp_path / f"p-{name}") for name in ("t", "cifar10.pkl"))
+    assert np.array_equal(ours.images, official.images) and ours.images.std() > 1
+    assert ours.manifest["psi"] == 0.7 and ours.manifest["digest"] == official.manifest["digest"]
+
+
 def test_distill_starts_from_a_preset_and_changes_fields(run, pairs, tmp_path):
     code, out, _ = run("distill", "--pairs", pairs, "--preset", "smoke", "--kimg", 0.016,
                        "--tick-kimg", 0.008, "--batch", 4, "--widths", 8, 8, 4, "--out", tmp_path / "s", "--device", "cpu")
@@ -128,6 +146,23 @@ def test_distill_starts_from_a_preset_and_changes_fields(run, pairs, tmp_path):
     steps = [json.loads(line)["step"] for line in (tmp_path / "s" / "stats.jsonl").read_text().splitlines()]
     assert steps == [2, 4]
     assert kd.load_student(tmp_path / "s").config["widths"] in ([8, 8, 4], (8, 8, 4))
+
+
+def test_score_ticks_asks_the_judge_every_so_many_ticks(monkeypatch):
+    evaluate, asked = importlib.import_module("gsoc_kd.evaluate"), []
+    monkeypatch.setattr(evaluate, "evaluate", lambda generator, **options: asked.append(options) or {
+        "cifar_fd": 8.0, "class_agreement": 0.5, "images": 10_000})
+    config = kd.PretrainConfig(tick_kimg=0.6, batch=100)                      # a tick is 6 steps
+    real = LabelledImages(np.zeros((10, 32, 32, 3), np.uint8), np.arange(10), CIFAR10_CLASSES, "toy")
+    on_tick = score_every(2, config, real, "cpu")
+    found = [on_tick(None, {"step": step}) for step in (6, 12, 15, 18, 24)]   # 15: stopped between two ticks
+    scores = {"cifar_fd": 8.0, "class_agreement": 0.5}
+    assert found == [{}, scores, {}, {}, scores]
+    assert [options["device"] for options in asked] == [torch.device("cpu")] * 2
+    with pytest.raises(kd.InputError, match="embedded statistics of CIFAR-10"):
+        score_every(2, config, LabelledImages(real.images[:3], np.arange(3), ("a", "b", "c"), "toy"))
+    with pytest.raises(kd.InputError, match="--score-ticks is -1"):
+        score_every(-1, config, real)
 
 
 def test_pretrain_reads_class_folders_of_any_size(run, tmp_path):
@@ -159,6 +194,38 @@ def test_evaluate_prints_a_table_and_writes_the_scores(run, tmp_path):
     assert f"{scores['cifar_fd']:.2f}" in line and f"{scores['class_agreement']:.1%}" in line
 
 
+def test_evaluate_compares_with_a_teacher_and_looks_for_copies(run, teacher, tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 400), ("test", 340)):
+        for name in ("a", "b", "c"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i, x in enumerate(rng.integers(0, 256, (count, 16, 16, 3), np.uint8)):
+                Image.fromarray(x).save(tmp_path / split / name / f"{i}.png")
+    code, out, err = run("evaluate", "--generator", teacher, "--teacher", teacher, "--real", tmp_path / "train", "--test",
+                         tmp_path / "test", "--neighbours", tmp_path / "n.png", "--per-class", 340, "--out", tmp_path / "s.json")
+    assert code == 0, err
+    scores = json.loads((tmp_path / "s.json").read_text())
+    assert scores["agreement"]["l1"] == 0 and scores["agreement"]["images"] == 1020
+    assert f"to teacher, pair by pair: L1 0.0 grey levels (other noise: {scores['agreement']['l1_other_noise']:.1f})" in out
+    assert f"CIFAR-FD {scores['cifar_fd_to_teacher']:.2f} (floor: {scores['cifar_fd_to_teacher']:.2f})" in out
+    assert f"neighbours: {scores['nearest_training']['closer']:.1%} are" in out and str(tmp_path / "n.png") in out
+    assert scores["floor"]["split"] == "test" and f"{scores['cifar_recall']:.1%} |" in out
+    with Image.open(tmp_path / "n.png") as picture:
+        assert picture.size == (1 + 7 * 33, 1 + 3 * 33)
+    refused(run("evaluate", "--generator", teacher, "--teacher", tmp_path / "none"), tmp_path / "none")
+    refused(run("evaluate", "--generator", "student", "--neighbours", tmp_path / "m.png"), "real pictures themselves")
+
+
+def test_export_writes_a_file_and_says_how_big_it_is(run, teacher, tmp_path):
+    pytest.importorskip("openvino")
+    code, out, _ = run("export", "--student", teacher, "--path", tmp_path / "s.xml", "--precision", "fp16")
+    size = sum((tmp_path / name).stat().st_size for name in ("s.xml", "s.bin"))
+    assert code == 0
+    assert out.splitlines()[-1] == f"{tmp_path / 's.xml'}: fp16, {size / 1000:,.0f} kB with its .bin"
+    assert kd.load_exported(tmp_path / "s.xml").precision == "fp16"
+    refused(run("export", "--student", teacher, "--path", tmp_path / "s.pt"), tmp_path / "s.pt", ".onnx")
+
+
 def test_bad_words_are_refused_in_one_line(run, teacher, pairs, tmp_path):
     refused(run("destill"), "'destill'", "did you mean 'distill'")
     refused(run("pairs", "--per-klass", 3), "--per-klass", "--per-class", "gsoc-kd pairs --help")
@@ -176,6 +243,8 @@ def test_missing_and_foreign_files_are_refused_in_one_line(run, teacher, pairs, 
     none = tmp_path / "none"
     refused(run("distill", "--pairs", none, "--out", tmp_path / "s"), none, "does not exist")
     refused(run("pairs", "--teacher", tmp_path / "none.pkl"), tmp_path / "none.pkl")
+    (tmp_path / "text.pkl").write_text("hello")
+    refused(run("convert", "--source", tmp_path / "text.pkl", "--out", tmp_path / "t"), "text.pkl", "it is a text")
     refused(run("pairs", "--teacher", tmp_path / "none"), tmp_path / "none", "does not exist")
     refused(run("evaluate", "--generator", tmp_path), tmp_path, "config.json")
     refused(run("pretrain", "--real", tmp_path / "none.zip", "--out", tmp_path / "t"), tmp_path / "none.zip")

@@ -363,6 +363,13 @@ def test_a_damaged_checkpoint_costs_one_tick_and_nothing_else(whole, pairs, tmp_
     assert untimed(run.stats) == untimed(whole.stats)
 
 
+def test_a_finished_run_goes_on_for_longer_as_if_it_had_been_asked_for_at_once(whole, pairs, tmp_path):
+    distill(pairs, config(kimg=whole.stats[-1]["kimg"] / 2), tmp_path / "run", device="cpu")
+    run = distill(pairs, config(), tmp_path / "run", device="cpu")
+    assert_same(run.student, whole.student)
+    assert untimed(run.stats) == untimed(whole.stats)
+
+
 def test_another_config_other_pairs_or_real_images_are_refused(whole, pairs, real, tmp_path):
     with pytest.raises(InputError, match=r"lr 0\.0005 -> 0\.001"):
         distill(pairs, config(lr=1e-3), whole.folder, device="cpu")

@@ -7,6 +7,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from gsoc_kd import metrics
@@ -14,9 +15,10 @@ from gsoc_kd.classifier import load_judge
 from gsoc_kd.evaluate import cost, evaluate, floor_row, speed, table
 from gsoc_kd.files import InputError
 from gsoc_kd.images import CIFAR10_CLASSES, LabelledImages, load_images, to_float
-from gsoc_kd.pairs import draw_latents
-from gsoc_kd.reference import compute_reference, load_reference
-from gsoc_kd.teachers import Teacher
+from gsoc_kd.neighbours import precision_recall
+from gsoc_kd.pairs import draw_latents, draw_pictures
+from gsoc_kd.reference import compute_reference, judge_scores, load_reference
+from gsoc_kd.teachers import Teacher, black_box
 
 CLASSES = ("red", "green", "blue")
 PER_CLASS = 400
@@ -154,6 +156,8 @@ def test_real_pictures_replayed_are_perfect(judge):
     scores = evaluate(replay(real, PER_CLASS), real=real, per_class=PER_CLASS, judge=judge, progress=False)
     assert scores["cifar_fd"] < 1e-9 and max(scores["cifar_fd_per_class"].values()) < 1e-9
     assert abs(scores["cifar_kid"]["mean"]) < 1e-3
+    assert (scores["cifar_precision"], scores["cifar_recall"]) == (1, 1)
+    assert scores["cifar_precision_recall_images"] == 1200 and 1 < scores["cifar_is"]["mean"] < 3
     assert scores["class_agreement"] == 1
     assert scores["class_agreement_per_class"] == {"red": 1.0, "green": 1.0, "blue": 1.0}
     assert (scores["images"], scores["per_class"], scores["seed"]) == (1200, 400, 1000)
@@ -216,7 +220,7 @@ def test_a_network_is_scored_the_same_every_time(judge, reference):
 def test_classes_the_judge_does_not_know_have_no_agreement(judge):
     real = coloured(PER_CLASS, 2, classes=("a", "b", "c"))
     scores = evaluate(replay(real, PER_CLASS), real=real, per_class=PER_CLASS, judge=judge, progress=False)
-    assert scores["class_agreement"] is None and scores["class_agreement_per_class"] is None
+    assert [scores[key] for key in ("class_agreement", "class_agreement_per_class", "cifar_is")] == [None] * 3
     assert list(scores["cifar_fd_per_class"]) == ["a", "b", "c"]
 
 
@@ -227,6 +231,63 @@ def test_the_embedded_judge_and_reference_are_the_default(judge, reference, monk
     network = TinyGenerator()
     assert evaluate(network, per_class=PER_CLASS, progress=False) == evaluate(
         network, per_class=PER_CLASS, judge=judge, reference=reference, progress=False)
+
+
+def test_precision_and_recall_use_equally_many_of_each_class(judge, reference):
+    found, logits = metrics.features(coloured(PER_CLASS, 5).images, judge)
+    scores = judge_scores(reference, found, logits, np.repeat(np.arange(3), PER_CLASS), judge)
+    real = reference.features.reshape(3, 800, 12)[:, :PER_CLASS].reshape(1200, 12)
+    assert (scores["cifar_precision"], scores["cifar_recall"]) == precision_recall(real, found)
+    assert scores["cifar_precision_recall_images"] == 1200 and 0.5 < scores["cifar_recall"] < 1
+    found, logits = metrics.features(coloured(1000, 5).images, judge)                       # more than the kept 800
+    assert judge_scores(reference, found, logits, np.repeat(np.arange(3), 1000),
+                        judge)["cifar_precision_recall_images"] == 2400
+
+
+def test_a_generator_without_variety_is_precise_and_recalls_little(judge, reference):
+    one = coloured(PER_CLASS, 2)
+    narrow = LabelledImages(one.images[np.arange(len(one)) // 100 * 100], one.labels, CLASSES, "narrow")
+    options = dict(per_class=PER_CLASS, judge=judge, reference=reference, progress=False)
+    scores, full = (evaluate(replay(data, PER_CLASS), **options) for data in (narrow, one))
+    assert scores["cifar_recall"] < 0.1 < 0.5 < full["cifar_recall"]
+
+
+def test_a_teacher_is_agreed_with_pair_by_pair_and_as_a_set(judge, reference):
+    torch.manual_seed(0)
+    network = TinyGenerator(z_dim=4)
+    options = dict(per_class=PER_CLASS, judge=judge, reference=reference, progress=False)
+    scores = evaluate(network, teacher=network, **options)
+    same = scores["agreement"]
+    assert (same["l1"], same["feature_distance"], same["images"], same["seed"]) == (0, 0, 1200, 1000)
+    assert same["l1_other_noise"] > 1 and same["feature_distance_other_noise"] > 0.01
+    assert scores["cifar_fd_to_teacher"] == scores["cifar_fd_to_teacher_floor"] > 0
+    plain = evaluate(network, **options)
+    assert {key: scores[key] for key in plain} == plain and len(scores) == len(plain) + 3
+    held_out = draw_pictures(black_box(network), PER_CLASS, seed=1001)[0]                    # other noise, by hand
+    ours = draw_pictures(black_box(network), PER_CLASS, seed=1000)[0]
+    target, found = (metrics.statistics(metrics.features(x, judge)[0]) for x in (held_out, ours))
+    assert scores["cifar_fd_to_teacher"] == pytest.approx(metrics.frechet_distance(found, target), rel=1e-6)
+    other = evaluate(replay(coloured(PER_CLASS, 2), PER_CLASS), teacher=network, **options)
+    assert other["agreement"]["l1"] > 10 and other["cifar_fd_to_teacher"] > 100 * other["cifar_fd_to_teacher_floor"]
+    assert other["cifar_fd_to_teacher_floor"] == scores["cifar_fd_to_teacher_floor"]
+    with pytest.raises(InputError, match="6 and 4 numbers in a latent"):
+        evaluate(TinyGenerator(z_dim=6), teacher=network, **options)
+
+
+def test_copies_of_training_pictures_are_found(judge, tmp_path):
+    real, test = coloured(PER_CLASS, 2), coloured(PER_CLASS, 7, "test")
+    options = dict(real=real, test=test, per_class=PER_CLASS, judge=judge, progress=False)
+    scores = evaluate(replay(real, PER_CLASS), neighbours=tmp_path / "n.png", **options)
+    assert scores["nearest_training"]["closer"] == 1 and scores["nearest_training"]["median"] < 1e-6
+    assert scores["floor"]["split"] == "test" and scores["floor"]["images"] == 1200
+    fresh = evaluate(replay(coloured(PER_CLASS, 8), PER_CLASS), neighbours=tmp_path / "n.png", **options)
+    assert fresh["nearest_training"]["closer"] == pytest.approx(0.5, abs=0.1)
+    with Image.open(tmp_path / "n.png") as picture:
+        assert picture.size == (1 + 7 * 17, 1 + 3 * 17)                                     # a row a class, 5 neighbours
+    held = evaluate(replay(coloured(PER_CLASS, 8), PER_CLASS), neighbours=tmp_path / "m.png",
+                    **{**options, "real": coloured(800, 3), "test": None})
+    assert held["nearest_training"]["closer"] == pytest.approx(0.5, abs=0.1)
+    assert held["floor"]["split"] == "held out of train"
 
 
 # ---------------------------------------------------------------- refusals
@@ -255,6 +316,21 @@ def test_classes_and_sizes_must_fit(judge, reference):
         evaluate(Teacher(draw, z_dim=4, num_classes=3, resolution=16), **options)
     with pytest.raises(InputError, match="another judge"):
         evaluate(TinyGenerator(), per_class=PER_CLASS, judge=TinyJudge(gain=2), reference=reference)
+
+
+def test_neighbours_and_test_pictures_need_real_ones(judge, reference, tmp_path):
+    options = dict(per_class=PER_CLASS, judge=judge)
+    with pytest.raises(InputError, match="nearest training neighbours need the real pictures themselves"):
+        evaluate(TinyGenerator(), neighbours=tmp_path / "n.png", reference=reference, **options)
+    with pytest.raises(InputError, match="need test=, or 800 real images a class"):
+        evaluate(TinyGenerator(), real=coloured(700, 0), neighbours=tmp_path / "n.png", **options)
+    with pytest.raises(InputError, match="test=... is only used together with real="):
+        evaluate(TinyGenerator(), test=coloured(PER_CLASS, 0), reference=reference, **options)
+    with pytest.raises(InputError, match="train and test differ in classes or size"):
+        evaluate(TinyGenerator(), real=coloured(700, 0), test=coloured(700, 1, "test", ("a", "b", "c")), **options)
+    with pytest.raises(InputError, match="test has fewer than 400 images"):
+        evaluate(TinyGenerator(), real=coloured(700, 0), test=coloured(300, 1, "test"), **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_fid_needs_real_images_enough_pictures_and_weights(judge, reference, tmp_path):
@@ -315,20 +391,21 @@ def test_speed_counts_images_a_second(monkeypatch):
 
 def test_the_table():
     reference = {"split": "train", "images": 50000}
-    rows = [{"name": "floor", "cifar_fd": 0.123, "class_agreement": 0.9145, "images": 10000},
+    rows = [{"name": "floor", "cifar_fd": 0.123, "class_agreement": 0.9145, "cifar_recall": 0.788,
+             "images": 10000},
             {"name": "teacher", "parameters": 20215315, "macs": 4.0e9, "images_per_second": 25.4,
              "cifar_fd": 3.456, "class_agreement": None, "images": 10000, "reference": reference},
             {"name": "small", "parameters": 999, "macs": 57000, "images_per_second": 4321.0, "cifar_fd": 12}]
     assert table(rows).splitlines() == [
-        "| | parameters | MACs an image | images/s | CIFAR-FD | class agreement |",
-        "|---|--:|--:|--:|--:|--:|",
-        "| floor | – | – | – | 0.12 | 91.5% |",
-        "| teacher | 20.2 M | 4 G | 25 | 3.46 | – |",
-        "| small | 999 | 57 k | 4,321 | 12.00 | – |", "",
-        "CIFAR-FD is measured in the features of this package's own judge and cannot be compared with "
-        "published FID; 10,000 images a row, against 50,000 real ones (train)."]
+        "| | parameters | MACs an image | images/s | CIFAR-FD | class agreement | CIFAR-recall |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+        "| floor | – | – | – | 0.12 | 91.5% | 78.8% |",
+        "| teacher | 20.2 M | 4 G | 25 | 3.46 | – | – |",
+        "| small | 999 | 57 k | 4,321 | 12.00 | – | – |", "",
+        "CIFAR-FD and CIFAR-recall are measured in the features of this package's own judge and cannot be compared "
+        "with published FID or recall; 10,000 images a row, against 50,000 real ones (train)."]
     rows[0]["images"] = 9000
-    assert "FID; floor: 9,000 images, teacher: 10,000 images, against" in table(rows)
+    assert "recall; floor: 9,000 images, teacher: 10,000 images, against" in table(rows)
 
 
 # ---------------------------------------------------------------- what the package carries
@@ -340,6 +417,8 @@ def test_the_embedded_reference_is_of_the_embedded_judge():
     assert stored.overall.count == 50000 and [s.count for s in stored.per_class] == [5000] * 10
     assert stored.features.shape == (5000, judge.feature_width) and stored.floor["images"] == 10000
     assert stored.floor["class_agreement"] >= 0.91
+    assert stored.floor["cifar_precision_recall_images"] == 5000
+    assert 0.5 < stored.floor["cifar_recall"] < 1 and 0.5 < stored.floor["cifar_precision"] < 1
     kept = stored.features.mean(axis=0, dtype=float)  # a tenth of the images, so a few standard errors off
     error = np.sqrt(np.diag(stored.overall.cov) / len(stored.features))
     assert (np.abs(kept - stored.overall.mean) < 6 * error + 1e-3).all()

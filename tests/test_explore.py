@@ -1,158 +1,36 @@
-"""A picture is a function of seed, class and the two sliders; the widgets show exactly that picture."""
-import io
-import math
+"""The widgets show exactly the pictures of points.py; a teacher is asked for the newest only.
 
+Colab's ipywidgets run the same tests: see test_colab.py.
+"""
+import asyncio
+import base64
+import io
+import re
+import threading
+
+import ipywidgets
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from test_points import CLASSES, NAMES, Z, student, teacher  # noqa: F401, fixtures
 
-from gsoc_kd.explore import dominating, explore, latent, picture, slerp, strip
+from gsoc_kd.explore import Newest, explore, truncated
 from gsoc_kd.figures import grid, png_bytes
 from gsoc_kd.files import InputError
 from gsoc_kd.generators import ConvGenerator
-from gsoc_kd.images import to_uint8
-from gsoc_kd.teachers import Teacher, black_box
-
-Z, CLASSES, NAMES = 8, 3, ("cat", "dog", "frog")
-
-
-@pytest.fixture
-def student():
-    return ConvGenerator(z_dim=Z, num_classes=CLASSES, widths=(8, 8, 4, 4), embed_dim=4).eval()
-
-
-@pytest.fixture
-def teacher():
-    """A black box that shows its label in red and its latent in green."""
-    def draw(z, y):
-        images = np.zeros((len(y), 32, 32, 3), np.uint8)
-        images[..., 0] = (np.asarray(y) * 50)[:, None, None]
-        images[..., 1] = (np.asarray(z)[:, 0] * 40 + 128).clip(0, 255).astype(np.uint8)[:, None, None]
-        return images
-    return Teacher(draw, z_dim=Z, num_classes=CLASSES, resolution=32, classes=NAMES)
+from gsoc_kd.points import latent, picture
+from gsoc_kd.stylegan2 import StyleGAN2Generator
+from gsoc_kd.teachers import Teacher, black_box, load_teacher
 
 
 def enlarged(image, scale=8):
     return png_bytes(grid(image[None], columns=1, scale=scale, pad=0))
 
 
-# ---------------------------------------------------------------- slerp
+def everything(box):
+    """A box and all widgets in it."""
+    return [box, *(found for child in getattr(box, "children", ()) for found in everything(child))]
 
-def test_slerp_of_a_right_angle():
-    a, b = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 2.0])
-    expected = torch.tensor([2 * math.cos(math.pi / 6), 2 * math.sin(math.pi / 6)])
-    torch.testing.assert_close(slerp(a, b, 1 / 3), expected)
-
-
-def test_slerp_keeps_ends_norm_and_pace():
-    a, b = torch.randn(5, 64), torch.randn(5, 64)
-    assert torch.equal(slerp(a, b, 0), a) and torch.equal(slerp(a, b, 1), b)
-    a, b = a / a.norm(dim=1, keepdim=True) * 8, b / b.norm(dim=1, keepdim=True) * 8
-    walk = torch.stack([slerp(a, b, t) for t in torch.linspace(0, 1, 6).tolist()])  # (6, 5, 64)
-    torch.testing.assert_close(walk.norm(dim=2), torch.full((6, 5), 8.0))
-    chords = (walk[1:] - walk[:-1]).norm(dim=2)  # equal steps on the circle
-    torch.testing.assert_close(chords, chords[:1].expand(5, 5))
-    torch.testing.assert_close(slerp(a[0], b[0], torch.tensor([0.2, 0.6])), walk[[1, 3], 0])
-
-
-def test_slerp_changes_length_linearly_and_takes_equal_vectors():
-    a = torch.tensor([3.0, 4.0])
-    torch.testing.assert_close(slerp(a, 3 * a, 0.5), 2 * a)
-    b = torch.tensor([-4.0, 3.0]) * 3
-    torch.testing.assert_close(slerp(a, b, 0.25).norm(), torch.tensor(7.5))
-    torch.testing.assert_close(slerp(a, a, 0.3), a)
-
-
-@pytest.mark.parametrize("a, b, t, message", [
-    ([1.0, 0.0], [1.0, 0.0, 0.0], 0.5, r"not \(2,\) and \(3,\)"),
-    ([1.0, 0.0], [0.0, 1.0], 1.5, r"\[0, 1\], not 1.5"),
-    ([1.0, 0.0], [0.0, 1.0], float("nan"), r"\[0, 1\], not nan"),
-    ([1.0, 0.0], [0.0, 0.0], 0.5, "not zero"),
-    ([1.0, 0.0], [-2.0, 0.0], 0.5, "opposite"),
-])
-def test_slerp_refuses(a, b, t, message):
-    with pytest.raises(InputError, match=message):
-        slerp(torch.tensor(a), torch.tensor(b), t)
-
-
-# ---------------------------------------------------------------- picture and strip
-
-def test_a_pure_picture_is_what_the_student_draws_for_the_label(student):
-    with torch.no_grad():
-        expected = to_uint8(student(latent(5, Z)[None], torch.tensor([2])))[0].numpy()
-    assert expected.std() > 0
-    for image in (picture(student, 5, 2), picture(student, 5, 0, to=2, mix=1.0),
-                  picture(student, 5, 2, to=0, mix=0.0), picture(student, 5, 2, to=2, mix=0.3),
-                  picture(student, 9, 2, seed_to=5, walk=1.0), picture(student, 5, 2, seed_to=9, walk=0.0)):
-        assert np.array_equal(image, expected)
-    assert not np.array_equal(picture(student, 6, 2), expected)
-    assert not np.array_equal(picture(student, 5, 1), expected)
-
-
-def test_between_the_ends_weights_and_latents_are_mixed(student):
-    z = slerp(latent(1, Z), latent(2, Z), 0.25)[None]
-    with torch.no_grad():
-        expected = to_uint8(student(z, torch.tensor([[0.6, 0.0, 0.4]])))[0].numpy()
-    assert np.array_equal(picture(student, 1, 0, to=2, mix=0.4, seed_to=2, walk=0.25), expected)
-
-
-def test_a_picture_leaves_batch_norm_and_random_state_alone(student):
-    before = {name: value.clone() for name, value in student.state_dict().items()}
-    state = torch.get_rng_state()
-    image = picture(student, 1, 0)
-    assert np.array_equal(picture(student.train(), 1, 0), image)
-    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_a_black_box_shows_the_class_with_more_weight(teacher):
-    assert [dominating(1, 2, mix) for mix in (0.0, 0.5, 0.51, 1.0)] == [1, 1, 2, 2] and dominating(1) == 1
-    for mix, label in ((0.2, 1), (0.8, 2)):
-        z = slerp(latent(1, Z), latent(2, Z), 0.25)[None]
-        expected = teacher(z, [label])[0]
-        assert np.array_equal(picture(teacher, 1, 1, to=2, mix=mix, seed_to=2, walk=0.25), expected)
-
-
-def test_strips_begin_and_end_with_the_pure_pictures(student):
-    mixed = strip(student, 3, 0, to=1, steps=5)
-    walked = strip(student, 3, 0, seed_to=4, steps=5)
-    assert mixed.shape == walked.shape == (5, 32, 32, 3) and mixed.dtype == np.uint8
-    assert np.array_equal(mixed[0], picture(student, 3, 0))
-    assert np.array_equal(mixed[-1], picture(student, 3, 1))
-    assert np.array_equal(walked[-1], picture(student, 4, 0))
-    assert np.array_equal(mixed[2], picture(student, 3, 0, to=1, mix=0.5))
-    assert np.array_equal(walked[1], picture(student, 3, 0, seed_to=4, walk=0.25))
-    both = strip(student, 3, 0, to=1, seed_to=4, steps=2)
-    assert np.array_equal(both[1], picture(student, 4, 1))
-
-
-@pytest.mark.parametrize("arguments, message", [
-    (dict(seed=0, y=3), "y must be a class from 0 to 2, not 3"),
-    (dict(seed=0, y=-1), "y must be a class from 0 to 2, not -1"),
-    (dict(seed=0, y=0.5), "y must be a class from 0 to 2, not 0.5"),
-    (dict(seed=0, y=0, to=7, mix=0.5), "to must be a class from 0 to 2, not 7"),
-    (dict(seed=0, y=0, to=1, mix=1.5), r"mix must lie in \[0, 1\], not 1.5"),
-    (dict(seed=0, y=0, mix=0.5), "mix=0.5 leads nowhere: give to"),
-    (dict(seed=0, y=0, walk=0.5), "walk=0.5 leads nowhere: give seed_to"),
-    (dict(seed=-1, y=0), "seed.*not -1"),
-    (dict(seed=0, y=0, seed_to="a", walk=0.5), "seed.*not 'a'"),
-])
-def test_picture_names_what_it_refuses(student, arguments, message):
-    with pytest.raises(InputError, match=message):
-        picture(student, **arguments)
-
-
-def test_strip_and_foreign_generators_refuse(student):
-    with pytest.raises(InputError, match="needs an end"):
-        strip(student, 0, 0)
-    with pytest.raises(InputError, match="at least 2 steps, not 1"):
-        strip(student, 0, 0, to=1, steps=1)
-    with pytest.raises(InputError, match="Linear cannot be explored.*z_dim"):
-        picture(torch.nn.Linear(2, 2), 0, 0)
-
-
-# ---------------------------------------------------------------- widgets
 
 def test_the_widgets_show_the_pictures(student, teacher):
     parts = explore(student, teacher).parts
@@ -200,7 +78,7 @@ def test_the_checkbox_hides_the_teacher_and_spares_its_work(student, teacher):
     counting = Teacher(lambda z, y: asked.append(1) or teacher(z, y), Z, CLASSES, 32)
     app = explore(student, counting)
     parts = app.parts
-    panel = app.children[-1].children[1]
+    panel = parts.panel
     assert panel.layout.display != "none" and len(asked) == 1
     parts.beside.value = False
     parts.label.value = 1
@@ -227,8 +105,8 @@ def test_sliders_wait_for_the_release(student):
 
 def test_without_a_teacher_there_is_one_picture_and_no_checkbox(student):
     app = explore(student, teacher=None, classes=NAMES, scale=2)
-    assert app.children[-1].children[1].layout.display == "none"
-    assert app.parts.beside not in app.children and app.parts.teacher.value == b""
+    assert app.parts.panel.layout.display == "none" and app.parts.teacher.value == b""
+    assert app.parts.beside not in everything(app) and app.parts.seed in everything(app)
     assert [name for name, _ in app.parts.label.options] == list(NAMES)
     assert app.parts.student.value == enlarged(picture(student, 0, 0), scale=2)
 
@@ -245,3 +123,154 @@ def test_explore_refuses(student, teacher):
         explore(student, other)
     with pytest.raises(InputError, match="nowhere"):
         explore("nowhere", None)
+
+
+def test_only_core_widgets_and_those_that_old_and_new_versions_have(student, teacher):
+    for widget in everything(explore(student, teacher)):
+        assert type(widget) in (ipywidgets.VBox, ipywidgets.HBox, ipywidgets.ToggleButtons, ipywidgets.Dropdown,
+                                ipywidgets.FloatSlider, ipywidgets.IntSlider, ipywidgets.Button, ipywidgets.HTML,
+                                ipywidgets.Checkbox, ipywidgets.Image, ipywidgets.Label)
+
+
+# ---------------------------------------------------------------- saving
+
+def saved(widget):
+    """(file name, bytes) that the browser saves."""
+    name, data = re.search(r'download="([^"]+)" href="data:image/png;base64,([^"]+)"', widget.value).groups()
+    return name, base64.b64decode(data, validate=True)
+
+
+def test_the_links_save_what_is_shown_under_a_name_that_says_what_it_is(student, teacher):
+    parts = explore(student, teacher, classes=("a cat", 'd/o"g', "frog")).parts
+    assert saved(parts.save_student) == ("gsoc_kd-student-a_cat-seed0.png", parts.student.value)
+    assert saved(parts.save_teacher) == ("gsoc_kd-teacher-a_cat-seed0.png", parts.teacher.value)
+    parts.to.value, parts.mix.value, parts.seed.value, parts.walk.value = 1, 0.3, 7, 0.25
+    name = "a_cat-to-d_o_g-0.30-seed7-to-1-0.25.png"
+    assert saved(parts.save_student) == (f"gsoc_kd-student-{name}", enlarged(picture(student, 7, 0, 1, 0.3, 1, 0.25)))
+    assert saved(parts.save_teacher) == (f"gsoc_kd-teacher-{name}", parts.teacher.value)
+
+
+# ---------------------------------------------------------------- truncation
+
+@pytest.fixture
+def stylegan2():
+    network = StyleGAN2Generator(z_dim=Z, w_dim=8, num_classes=CLASSES, channel_base=128, channel_max=8)
+    network.centre(100)
+    return network.eval()
+
+
+def test_a_stylegan2_teacher_has_its_truncation_beside_it(student, stylegan2):
+    parts = explore(student, load_teacher(stylegan2, psi=0.7)).parts
+    assert parts.psi.value == 0.7 and (parts.psi.min, parts.psi.max) == (0, 1)
+    shown = {}
+    for psi in (0.7, 0.3, 1.0):
+        before = parts.student.value
+        parts.psi.value = psi
+        shown[psi] = parts.teacher.value
+        assert shown[psi] == enlarged(picture(load_teacher(stylegan2, psi=psi), 0, 0))
+        assert parts.student.value == before  # the student has none
+    assert len(set(shown.values())) == 3
+
+
+def test_truncated_is_the_same_teacher_with_another_psi(stylegan2, teacher):
+    whole = load_teacher(stylegan2)
+    half = truncated(whole, 0.5)
+    assert (half.psi, half.network, half.digest, half.classes) == (0.5, stylegan2, whole.digest, whole.classes)
+    z = np.random.default_rng(0).standard_normal((4, Z)).astype(np.float32)
+    assert np.array_equal(half(z, [0, 1, 2, 0]), load_teacher(stylegan2, psi=0.5)(z, [0, 1, 2, 0]))
+    assert not np.array_equal(half(z, [0, 1, 2, 0]), whole(z, [0, 1, 2, 0]))
+    with pytest.raises(InputError, match="callable has no truncation: psi=0.5 needs a StyleGAN2"):
+        truncated(teacher, 0.5)
+
+
+def test_a_black_box_shows_no_truncation_that_it_has_not(student, teacher):
+    app = explore(student, teacher)
+    labels = [w.value for w in everything(app) if isinstance(w, ipywidgets.Label)]
+    assert app.parts.psi is None and "truncation: only StyleGAN2 teachers have one" in labels
+    fixed = Teacher(teacher.draw, Z, CLASSES, 32, psi=0.7)
+    labels = [w.value for w in everything(explore(student, fixed)) if isinstance(w, ipywidgets.Label)]
+    assert "truncation: only StyleGAN2 teachers have one; this one was made with psi 0.7" in labels
+
+
+# ---------------------------------------------------------------- stale requests
+
+def test_of_twenty_changes_the_student_shows_each_and_the_teacher_is_asked_for_the_last(student, teacher):
+    asked, shown, threads = [], [], set()
+
+    def draw(z, y):
+        threads.add(threading.current_thread())
+        asked.append(int(y[0]))
+        return teacher.draw(z, y)
+
+    parts = explore(student, Teacher(draw, Z, CLASSES, 32)).parts
+    parts.student.observe(lambda change: shown.append(change["new"]), names="value")
+    asked.clear(), threads.clear()
+
+    async def clicks():
+        for click in range(20):
+            parts.label.value = (click + 1) % CLASSES
+            assert parts.student.value == enlarged(picture(student, 0, parts.label.value))  # at once
+        assert asked == [] and parts.title.value == "teacher ..."
+        await until(lambda: parts.title.value == "teacher")
+
+    asyncio.run(clicks())
+    assert len(shown) == 20 and asked == [20 % CLASSES]
+    assert parts.teacher.value == enlarged(picture(teacher, 0, 20 % CLASSES))
+    assert threading.main_thread() not in threads
+
+
+async def until(ready):
+    for _ in range(3000):
+        if ready():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("nothing came within 30 seconds")
+
+
+def test_newest_keeps_the_loop_free_and_drops_what_is_stale_at_every_stage():
+    gate, drawn, shown = threading.Event(), [], []
+
+    def draw(state):
+        drawn.append(state)
+        assert gate.wait(30)
+        return -state
+
+    newest = Newest(draw, shown.append, shown.append, pause=0.001)
+
+    async def requests():
+        newest(1)
+        await until(lambda: drawn == [1])  # the thread is busy with the first; the loop is free
+        newest(2)
+        await asyncio.sleep(0.05)          # the second waits for the thread ...
+        newest(3)                          # ... until it is stale
+        await asyncio.sleep(0.05)
+        gate.set()
+        await until(lambda: shown)
+        await asyncio.sleep(0.05)
+
+    asyncio.run(requests())
+    assert drawn == [1, 3] and shown == [-3]
+
+
+def test_a_teacher_that_fails_is_named_and_the_student_goes_on(student, teacher):
+    def draw(z, y):
+        if y[0] == 1:
+            raise OSError("the service is away")
+        return teacher.draw(z, y)
+
+    parts = explore(student, Teacher(draw, Z, CLASSES, 32)).parts
+    before = parts.teacher.value
+    parts.label.value = 1
+    assert parts.title.value == "teacher: no picture" and parts.note.value == "OSError: the service is away"
+    assert parts.student.value == enlarged(picture(student, 0, 1)) and parts.teacher.value == before
+    parts.label.value = 2
+    assert parts.title.value == "teacher" and parts.note.value == ""
+
+    async def fail():
+        parts.label.value = 1
+        await until(lambda: parts.title.value == "teacher: no picture")
+
+    asyncio.run(fail())
+    assert parts.note.value == "OSError: the service is away"
+    with pytest.raises(OSError, match="away"):
+        explore(student, Teacher(lambda z, y: draw(z, [1]), Z, CLASSES, 32))

@@ -192,3 +192,32 @@ def test_save_png_reduces_colours_only_as_far_as_needed(tmp_path):
     with pytest.raises(InputError, match="more than 1 kB"):
         figures.save_png(image, tmp_path / "other.png", max_kb=1)
     assert [p.name for p in tmp_path.iterdir()] == ["picture.png"]
+
+
+# ---------------------------------------------------------------- mosaic
+
+def test_mosaic_puts_alike_pictures_together_and_shows_each_once():
+    pytest.importorskip("sklearn", reason="t-SNE is left out")
+    rng = np.random.default_rng(0)
+    group = np.tile([0, 1, 2, 3], 25)                                      # four groups far apart, mixed in order
+    features = rng.normal(size=(100, 8)) + 50 * np.eye(8)[group]
+    images = np.broadcast_to(np.arange(100, dtype=np.uint8)[:, None, None, None], (100, 2, 2, 3))
+    picture = figures.mosaic(images, features, seed=3)
+    cells = np.asarray(picture)[::2, ::2, 0]
+    assert picture.size == (20, 20) and sorted(cells.ravel()) == list(range(100))
+    groups = group[cells]
+    alike = np.concatenate([(groups[1:] == groups[:-1]).ravel(), (groups[:, 1:] == groups[:, :-1]).ravel()])
+    assert alike.mean() > 0.7                                              # in random order a quarter
+    assert np.array_equal(picture, figures.mosaic(images, features, seed=3))
+
+
+def test_mosaic_leaves_cells_white_and_refuses_what_does_not_fit():
+    pytest.importorskip("sklearn", reason="t-SNE is left out")
+    images = np.zeros((7, 2, 2, 3), np.uint8)
+    picture = np.asarray(figures.mosaic(images, np.random.default_rng(0).normal(size=(7, 3)), scale=2))
+    assert picture.shape == (12, 12, 3) and (picture[::4, ::4, 0] == 255).sum() == 2
+    for features in (np.zeros((6, 3)), np.full((7, 3), np.nan), np.zeros(7)):
+        with pytest.raises(InputError, match="got 7 pictures and features"):
+            figures.mosaic(images, features)
+    with pytest.raises(InputError, match="at least 4 pictures"):
+        figures.mosaic(images[:3], np.zeros((3, 2)))

@@ -149,6 +149,27 @@ def test_inception_score_is_the_mutual_information_of_scipys_entropies():
     assert inception_score(probs, splits=1)[0] == pytest.approx(np.exp(information), rel=1e-9)
 
 
+def test_inception_score_agrees_with_torchmetrics_on_the_same_splits():
+    inception = pytest.importorskip("torchmetrics.image.inception", reason="torchmetrics' inception score is left out")
+    logits = torch.from_numpy(random_features(400, 7, seed=9)).float()
+
+    class Given(nn.Module):
+        """torchmetrics asks a network for the logits of pictures; the "pictures" here are the logits."""
+        num_features = 7
+
+        def forward(self, x):
+            return x
+
+    theirs = inception.InceptionScore(feature=Given(), splits=5)
+    order = np.random.default_rng(0).permutation(400)                     # ours shuffles by this, theirs by torch's
+    theirs.update(logits[order])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "randperm", lambda n, *args, **kwargs: torch.arange(n))
+        mean, _ = theirs.compute()
+    ours = inception_score(logits.double().softmax(1).numpy(), splits=5, seed=0)
+    assert ours[0] == pytest.approx(mean.item(), rel=1e-5) and ours[0] > 1.5
+
+
 def test_inception_score_refuses_logits_and_too_few():
     with pytest.raises(InputError, match="rows sum to 1"):
         inception_score(np.ones((20, 3)))

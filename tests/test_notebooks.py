@@ -43,8 +43,10 @@ import subprocess
 import sys
 
 if "google.colab" in sys.modules and importlib.util.find_spec("gsoc_kd") is None:
-    address = "git+{ADDRESS}"  # --no-deps: Colab's own torch stays
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address], check=True)"""
+    address = "git+{ADDRESS}"
+    lacking = ["docstring-parser", "pytorch-fid", "typeguard", "tyro"]  # what else it needs, Colab has
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]  # so Colab's own torch stays
+    subprocess.run([*install, address, *lacking], check=True)"""
 
 spec = importlib.util.spec_from_file_location("execute", ROOT / "notebooks" / "execute.py")
 execute = importlib.util.module_from_spec(spec)

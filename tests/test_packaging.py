@@ -115,7 +115,7 @@ def test_assets_are_package_data():
 
 
 def test_the_repository_address_follows_from_pyproject(project):
-    """Only README, the notebooks and docs may spell it out too, as badges and links: all must be this one."""
+    """Only README, notebooks, app and docs may spell it out too, as badges and links: all must be this one."""
     address = project["urls"]["Repository"].removeprefix("https://github.com/")
     owner, name = address.split("/")
     listed = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True)
@@ -129,7 +129,7 @@ def test_the_repository_address_follows_from_pyproject(project):
         text = (ROOT / path).read_text(encoding="utf-8", errors="ignore")
         found = re.findall(rf"([\w.-]+)/{re.escape(name)}\b", text)
         wrong += [f"{path}: {before}/{name}" for before in found if before != owner]
-        if found and path.parts[0] not in ("README.md", "notebooks", "docs", "pyproject.toml"):
+        if found and path.parts[0] not in ("README.md", "notebooks", "app", "docs", "pyproject.toml"):
             elsewhere.append(str(path))
     assert wrong == [] and elsewhere == []
 

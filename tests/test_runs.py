@@ -79,6 +79,17 @@ def test_another_config_is_refused_and_every_field_that_differs_is_named(tmp_pat
     assert (tmp_path / "run" / "config.json").read_bytes() == before
 
 
+def test_a_run_may_go_on_for_longer(tmp_path):
+    runs.open_folder(tmp_path / "run", {"verb": "distill", "kimg": 1, "seed": 0})
+    with pytest.raises(InputError, match=r"config \(seed 0 -> 1\)"):
+        runs.open_folder(tmp_path / "run", {"verb": "distill", "kimg": 2, "seed": 1})
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["kimg"] == 1
+    runs.open_folder(tmp_path / "run", {"verb": "distill", "kimg": 2, "seed": 0}, main_process=False)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["kimg"] == 1
+    runs.open_folder(tmp_path / "run", {"verb": "distill", "kimg": 2, "seed": 0})
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == {"verb": "distill", "kimg": 2, "seed": 0}
+
+
 def test_a_foreign_folder_is_refused_and_left_alone(tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
