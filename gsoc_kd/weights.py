@@ -24,7 +24,7 @@ def save_network(network, folder, provenance=None, dtype=None):
         dtype: store floating-point tensors so, e.g. torch.float16. Default: as they are.
 
     Raises:
-        InputError: NaN or infinite weights; `folder` holds anything but a network.
+        InputError: NaN or infinite weights; `folder` holds anything but a network, or cannot be written.
     """
     folder = network_folder(folder)
     state = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}

@@ -441,7 +441,7 @@ def test_two_processes_share_a_batch_and_end_with_the_same_student(pairs, tmp_pa
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     process = subprocess.run([*torchrun, str(tmp_path / "two.py")], capture_output=True, text=True,
-                             env=environment)
+                             env=environment, timeout=300)
     assert process.returncode == 0, process.stderr
     first, second = (Path(f"{out}.{rank}").read_text().split() for rank in (0, 1))
     assert first == second and first[1] == "2"

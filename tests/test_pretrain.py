@@ -435,7 +435,8 @@ def test_two_processes_share_a_batch_and_end_with_the_same_generator(tmp_path):
     (tmp_path / "two.py").write_text(TWO.format(out=str(tmp_path), changes=changes))
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    process = subprocess.run([*torchrun, str(tmp_path / "two.py")], capture_output=True, text=True, env=environment)
+    process = subprocess.run([*torchrun, str(tmp_path / "two.py")], capture_output=True, text=True, env=environment,
+                             timeout=300)
     assert process.returncode == 0, process.stderr
     for name in changes:
         first, second = ((tmp_path / f"{name}.{rank}").read_text().split() for rank in (0, 1))

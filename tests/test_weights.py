@@ -179,7 +179,7 @@ def test_a_failing_save_leaves_the_old_network_whole(saved, monkeypatch, at, err
         write(path, value)
 
     monkeypatch.setattr(weights, "write_json", failing)
-    with pytest.raises(type(error)):
+    with pytest.raises(InputError if isinstance(error, OSError) else KeyboardInterrupt):
         save_network(Tiny(width=9), saved)
     assert contents(saved) == before and [p.name for p in saved.parent.iterdir()] == ["net"]
     assert load_network(saved, (Tiny,)).config["width"] == 4
