@@ -197,6 +197,7 @@ def test_notebook_00_in_jupyterlab(lab, browser, drawn):
     with Visitor(browser, f"{lab}/tree/00_sample_the_student.ipynb") as visitor:
         page = visitor.page
         page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
+        page.get_by_text("| Idle").wait_for()  # the status bar: cells run before the kernel is there are lost
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem").filter(has_text="Run All Cells").first.click()
         page.locator("img.widget-image").first.wait_for(state="attached")

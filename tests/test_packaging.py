@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 tomllib = pytest.importorskip("tomllib", reason="reading pyproject.toml needs Python 3.11; left out are all "
                                                 "tests of packaging, which do not depend on the version")
 COLAB = {"torch": "2.11.0", "numpy": "2.1.3", "ipywidgets": "7.7.1"}  # August 2026; set-up must replace none
-IMPORTED_AS = {"pil": "pillow"}  # where a distribution's name is not that of its module
+IMPORTED_AS = {"pil": "pillow", "sklearn": "scikit-learn"}  # where a distribution's name is not that of its module
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_assets_are_package_data():
 
 
 def test_the_repository_address_follows_from_pyproject(project):
-    """Only README, notebooks, app and docs may spell it out too, as badges and links: all must be this one."""
+    """Only README, notebooks, app, benchmarks and docs may spell it out too, as badges and links: all must be this one."""
     address = project["urls"]["Repository"].removeprefix("https://github.com/")
     owner, name = address.split("/")
     listed = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True)
@@ -129,7 +129,7 @@ def test_the_repository_address_follows_from_pyproject(project):
         text = (ROOT / path).read_text(encoding="utf-8", errors="ignore")
         found = re.findall(rf"([\w.-]+)/{re.escape(name)}\b", text)
         wrong += [f"{path}: {before}/{name}" for before in found if before != owner]
-        if found and path.parts[0] not in ("README.md", "notebooks", "app", "docs", "pyproject.toml"):
+        if found and path.parts[0] not in ("README.md", "notebooks", "app", "benchmarks", "docs", "pyproject.toml"):
             elsewhere.append(str(path))
     assert wrong == [] and elsewhere == []
 
