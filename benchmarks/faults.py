@@ -220,7 +220,8 @@ def not_finite(bench):
     code, error = bench.run("distill", out, "--lr", "1e30", "--tick-kimg", bench.steps * 0.016)
     good = refused(code, error) and "not finite" in error and not (out / "checkpoint.pt").exists()
     return ("losses that are no numbers",
-            "one line that names the loss and the step, exit code 2; no checkpoint holds them", survived(f"nan: {error}", good), 1)
+            "one line that names the loss and the step, exit code 2; no checkpoint holds them",
+            survived(f"nan: {error}", good), 1)
 
 
 def one_of_two_killed(bench):
