@@ -250,6 +250,7 @@ def _check_place(path):
 
 
 def _need(name):
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # nncf's import looks for CUDA's compiler
     try:
         return importlib.import_module(name)
     except ImportError:
