@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from . import runs
@@ -40,7 +40,7 @@ class DistillConfig:
     widths: tuple[int, ...] = (96, 48, 28, 16)  # conv: channels at 4x4, 8x8, ... pixels
     embed_dim: int = 32  # conv: width of the class embedding
     rank: int | None = 48  # conv: the first linear layer goes through so many dimensions; None: it does not
-    block: str = "conv"  # conv: "conv" or "separable"
+    block: str = "conv"  # conv: "conv", "separable" or "glu"
     skip_z: bool = True  # conv: the batch norms see the latent too
     disc: str = "projection"  # projection: ProjectionDiscriminator; distylegan: the 2022 disc
     disc_width: int = 32  # the disc's channels after its first convolution
@@ -53,11 +53,13 @@ class DistillConfig:
     lr: float = 5e-4  # Adam's learning rate for the student
     disc_lr: float = 5e-4  # Adam's learning rate for the disc
     betas: tuple[float, float] = (0.5, 0.99)  # Adam's averaging
-    ema: float = 0.998  # a step's share that the averaged student keeps of itself
+    ema: float = 0.998  # a step's share that the averaged student keeps of itself, after a ramp from 0
     shift: int = 3  # augmentation of what the disc sees: shift by at most so many pixels
     brightness: float = 0.2  # augmentation of what the disc sees: brightness plus or minus so much
     seed: int = 0  # of weights, order, fresh noise and augmentation
     bfloat16: bool | None = None  # mixed precision; None: where the device gains from it
+    disc_labels: bool = True  # the disc sees the labels; without, it judges pictures alone
+    pixel_half_kimg: float = 0.0  # the pixel weight halves every so many thousand pairs; 0: it stays
 
     @classmethod
     def preset(cls, name, **changes):
@@ -87,7 +89,7 @@ def make_networks(config, z_dim, num_classes, resolution):
 
 
 def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/student", real=None,
-            device: str | None = None):
+            device: str | None = None, minutes: float | None = None, timer=time.time):
     """Trains a student on a teacher's triples; run again, it goes on where it stopped, to the same weights.
 
     Args:
@@ -97,6 +99,9 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
         real: LabelledImages of the same resolution and classes, or what load_images takes; without them the
             adversarial GAN terms are left out, and the student learns from the black box alone.
         device: e.g. "cuda" or "cpu"; the fastest there is by default.
+        minutes: stop, with a last tick, after so many minutes of training, all resumed parts together; no limit by
+            default.
+        timer: what counts seconds; see `pretrain`.
 
     Returns:
         Run, whose `.student` is the averaged (EMA) student, also in `<out>/student`.
@@ -104,6 +109,8 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
     Raises:
         InputError: bad pairs, config or images; another run in `out`; a loss that is not finite.
     """
+    if minutes is not None and not minutes > 0:
+        raise InputError(f"minutes is {minutes!r}; give a positive number, or None for no limit")
     # ---- data
     pairs = load_pairs(pairs) if isinstance(pairs, str) or hasattr(pairs, "__fspath__") else pairs
     real = load_images(real) if isinstance(real, str) or hasattr(real, "__fspath__") else real
@@ -133,7 +140,7 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
     torch.manual_seed(c.seed)
     student, disc = (n.to(device, memory_format=torch.channels_last)
                      for n in make_networks(c, pairs.z_dim, pairs.num_classes, pairs.resolution))
-    average = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(c.ema))
+    average = AveragedModel(student)
     optimizer = torch.optim.Adam(student.parameters(), c.lr, betas=c.betas, fused=True)
     disc_optimizer = torch.optim.Adam(disc.parameters(), c.disc_lr, betas=c.betas, fused=True)
     parts = dict(student=student, disc=disc, average=average, optimizer=optimizer, disc_optimizer=disc_optimizer)
@@ -142,7 +149,8 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
     with accelerator.main_process_first():
         folder = runs.open_folder(out, {
             "verb": "distill", **asdict(c), "pairs": sha256(pairs.path / "manifest.json"),
-            "real": real and f"{real.source}, {len(real)} images"}, accelerator.is_main_process)
+            "real": real and f"{real.source}, {len(real)} images"}, accelerator.is_main_process,
+            since=asdict(DistillConfig()))
     first = 0
     if state := runs.load_checkpoint(folder):
         first = state["step"]
@@ -154,16 +162,18 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
 
     # ---- the loop
     steps, tick = (max(1, round(k * 1000 / c.batch)) for k in (c.kimg, c.tick_kimg))
-    means, clock = runs.Means(), time.time()
+    means, clock = runs.Means(), timer()
     seconds = stats[-1]["seconds"] if stats else 0.0
     bar = tqdm(total=steps * c.batch, initial=first * c.batch, desc="distill", unit="pair",
                disable=not accelerator.is_main_process)
     since = 0  # steps since the last tick
-    for step in range(first, steps):
+    over = minutes is not None and runs.agreed(seconds >= 60 * minutes, accelerator)
+    for step in range(first, first if over else steps):
         since += 1
         rng = runs.rng(c.seed, step, device, stream=rank)
         rows = batches(step)[rank::world]
         x_teacher, y, z = to_float(x_all[rows]), y_all[rows], z_all[rows].float()        # (B, 3, R, R), (B,), (B, Z)
+        y_disc = y if c.disc_labels else x_teacher.new_zeros(len(y), pairs.num_classes)  # no class at all
 
         # student's pictures, once for both steps; with real images also on fresh noise
         losses, adversarial = {}, (step + 1) % c.adversarial_every == 0
@@ -173,15 +183,16 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
                 fresh = real_batches(step)[rank::world]
                 x_real, y_real = to_float(real_images[fresh]), real_labels[fresh]
                 z_fresh = torch.randn(len(fresh), pairs.z_dim, generator=rng, device=device)
+                y_fresh = y_real if c.disc_labels else y_disc
                 with torch.set_grad_enabled(with_gan and adversarial):
                     x_fresh = plain_student(z_fresh, y_real).float()
 
         # disc step: teacher against student, real against student on fresh noise
         if with_disc:
             plain_disc.train().requires_grad_(True)
-            seen, labels = [x_teacher, x_student.detach()], [y, y]
+            seen, labels = [x_teacher, x_student.detach()], [y_disc, y_disc]
             if with_disc_gan:
-                seen, labels = seen + [x_real, x_fresh.detach()], labels + [y_real, y_real]
+                seen, labels = seen + [x_real, x_fresh.detach()], labels + [y_fresh, y_fresh]
             seen = augment(torch.cat(seen), runs.rng(c.seed, step, device, 100 + rank), c.shift, c.brightness, len(seen))
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 logits, maps = disc(seen, torch.cat(labels))
@@ -200,9 +211,10 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
         loss = 0.0
         if c.pixel_weight:
             losses["pixel"] = pixel_loss(x_teacher, x_student)
-            loss = loss + c.pixel_weight * losses["pixel"]
+            halvings = step * c.batch / 1000 / c.pixel_half_kimg if c.pixel_half_kimg else 0
+            loss = loss + c.pixel_weight * 0.5 ** halvings * losses["pixel"]
         if with_disc and (c.feature_weight or adversarial):
-            seen, labels = ([x_student, x_fresh], [y, y_real]) if with_gan and adversarial else ([x_student], [y])
+            seen, labels = ([x_student, x_fresh], [y_disc, y_fresh]) if with_gan and adversarial else ([x_student], [y_disc])
             seen = augment(torch.cat(seen), runs.rng(c.seed, step, device, 100 + rank), c.shift, c.brightness, len(seen))
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 logits, maps = plain_disc(seen, torch.cat(labels))
@@ -220,16 +232,17 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
             optimizer.zero_grad(set_to_none=True)
             accelerator.backward(loss)
             optimizer.step()
-            average.update_parameters(plain_student)
+            runs.update_average(average, plain_student, c.ema, step)
         means.add(**losses)
         bar.update(c.batch)
 
         # tick: read the losses, save, draw
-        if (step + 1) % tick == 0 or step + 1 == steps:
+        over = minutes is not None and runs.agreed(seconds + timer() - clock >= 60 * minutes, accelerator)
+        if (step + 1) % tick == 0 or step + 1 == steps or over:
             row = {"step": step + 1, "kimg": (step + 1) * c.batch / 1000, **means.take(accelerator)}
             runs.check_finite(row, plain_student, step + 1, folder)
             if accelerator.is_main_process:
-                spent, clock = time.time() - clock, time.time()
+                spent, clock = timer() - clock, timer()
                 seconds += spent
                 row |= {"seconds": round(seconds, 1), "pairs_per_second": round(since * c.batch / spent, 1)}
                 mean_student = averaged(average, c.seed, device)
@@ -243,6 +256,8 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
                 stats.append(row)
                 bar.set_postfix({n: f"{row[n]:.3f}" for n in losses})
             since = 0
+        if over:
+            break
     bar.close()
 
     # ---- the result

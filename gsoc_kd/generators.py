@@ -13,6 +13,9 @@ from torch import nn
 from .files import InputError
 
 
+BLOCKS = ("conv", "separable", "glu")
+
+
 def class_weights(y, num_classes):
     """Labels as weights, float32: (N,) integers become one-hot rows, (N, num_classes) floats stay.
 
@@ -56,7 +59,9 @@ class ConvGenerator(nn.Module):
         embed_dim: width of the class embedding.
         rank: factor the first linear layer through so many dimensions, where most of a narrow student's parameters
             would be; None for one full layer.
-        block: "conv", or "separable": depthwise 3x3 then pointwise 1x1 (TinyGAN, Chang & Lu 2020, section 3.1).
+        block: "conv"; "separable": depthwise 3x3 then pointwise 1x1 (TinyGAN, Chang & Lu 2020, section 3.1); or "glu":
+            a convolution to twice the channels, half of which gate the other half (Dauphin et al. 2016, arXiv
+            1612.08083; DiStyleGAN's blocks).
         skip_z: the conditional batch norms see the latent too, as in BigGAN; without it a GAN trained from scratch
             soon draws one picture a class.
     """
@@ -64,8 +69,8 @@ class ConvGenerator(nn.Module):
     def __init__(self, z_dim=128, num_classes=10, resolution=32, widths=(256, 128, 64, 32), embed_dim=64, rank=None,
                  block="conv", skip_z=True):
         super().__init__()
-        if block not in ("conv", "separable"):
-            raise InputError(f"block must be 'conv' or 'separable', got {block!r}")
+        if block not in BLOCKS:
+            raise InputError(f"block must be one of {', '.join(BLOCKS)}, got {block!r}")
         if min(z_dim, num_classes, embed_dim, 1 if rank is None else rank, *widths) < 1:
             raise InputError(f"z_dim {z_dim}, num_classes {num_classes}, embed_dim {embed_dim}, rank {rank} and widths "
                              f"{tuple(widths)} must all be at least 1")
@@ -100,15 +105,18 @@ class ConvGenerator(nn.Module):
 class UpBlock(nn.Module):
     def __init__(self, width_in, width_out, condition, block):
         super().__init__()
-        self.conv = (UpConv2d(width_in, width_out) if block == "conv" else nn.Sequential(
+        self.gated = block == "glu"
+        outputs = 2 * width_out if self.gated else width_out
+        self.conv = (UpConv2d(width_in, outputs) if block != "separable" else nn.Sequential(
             nn.Conv2d(width_in, width_in, 3, padding=1, groups=width_in, bias=False),
             nn.Conv2d(width_in, width_out, 1, bias=False)))
-        self.norm = ConditionalBatchNorm(width_out, condition)
+        self.norm = ConditionalBatchNorm(outputs, condition)
 
     def forward(self, x, e):
         if not isinstance(self.conv, UpConv2d):
             x = F.interpolate(x, scale_factor=2, mode="nearest")
-        return F.relu(self.norm(self.conv(x), e))                                         # twice the resolution
+        x = self.norm(self.conv(x), e)
+        return F.glu(x, 1) if self.gated else F.relu(x)                                  # twice the resolution
 
 
 class ConditionalBatchNorm(nn.Module):

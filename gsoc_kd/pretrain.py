@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from . import runs
@@ -50,7 +50,7 @@ class PretrainConfig:
     disc_lr: float = 4e-4  # Adam's learning rate for the disc
     r1: float = 0.3  # gamma, the weight of the gradient penalty on real images
     betas: tuple[float, float] = (0.0, 0.99)  # Adam's averaging
-    ema: float = 0.999  # a step's share that the averaged generator keeps of itself
+    ema: float = 0.999  # a step's share that the averaged generator keeps of itself, after a ramp from 0
     shift: int = 3  # augmentation: shift by at most so many pixels
     brightness: float = 0.5  # augmentation: brightness plus or minus so much
     seed: int = 0  # of weights, latents, order and augmentation
@@ -90,7 +90,7 @@ class PretrainConfig:
 
 
 def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/teacher", device: str | None = None,
-             minutes: float | None = None, on_tick=None):
+             minutes: float | None = None, on_tick=None, timer=time.time):
     """Trains a class-conditional GAN on real images from scratch; run again, it goes on where it stopped.
 
     By default the generator is a ConvGenerator, the disc a projection discriminator that sees minibatch deviation;
@@ -106,6 +106,8 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
             default.
         on_tick: on_tick(generator, row), called after every tick with the averaged generator on the CPU and the row of
             statistics; the dict that it returns, if any, is added to the row. Its time does not count.
+        timer: what counts seconds. time.process_time counts this process's processor time instead, which other work
+            on the machine hardly changes; with several threads it is the sum over them.
 
     Returns:
         Run, whose `.student` is the averaged generator: a teacher-to-be, also in `<out>/student`.
@@ -134,7 +136,7 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
     layout = torch.channels_last if c.channels_last else torch.contiguous_format
     generator, disc = (n.to(device, memory_format=layout) for n in (generator, disc))
     options = dict(noise_mode="random") if c.architecture == "stylegan2" else {}
-    average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(c.ema))
+    average = AveragedModel(generator)
     optimizer = torch.optim.Adam(generator.parameters(), c.lr, betas=c.betas)
     disc_optimizer = torch.optim.Adam(disc.parameters(), c.disc_lr, betas=c.betas)
     parts = dict(generator=generator, disc=disc, average=average, optimizer=optimizer, disc_optimizer=disc_optimizer)
@@ -158,7 +160,7 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
 
     # ---- the loop
     steps, tick = max(1, round(c.kimg * 1000 / c.batch)), c.tick_steps
-    means, clock = runs.Means(), time.time()
+    means, clock = runs.Means(), timer()
     seconds = stats[-1]["seconds"] if stats else 0.0
     bar = tqdm(total=steps * c.batch, initial=first * c.batch, desc="pretrain", unit="img",
                disable=not accelerator.is_main_process)
@@ -206,17 +208,17 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
         optimizer.step()
 
         # average
-        average.update_parameters(plain_generator)
+        runs.update_average(average, plain_generator, c.ema, step)
         means.add(generator=loss)
         bar.update(c.batch)
 
         # tick: read the losses, save, draw
-        over = minutes is not None and runs.agreed(seconds + time.time() - clock >= 60 * minutes, accelerator)
+        over = minutes is not None and runs.agreed(seconds + timer() - clock >= 60 * minutes, accelerator)
         if (step + 1) % tick == 0 or step + 1 == steps or over:
             row = {"step": step + 1, "kimg": (step + 1) * c.batch / 1000, **means.take(accelerator)}
             runs.check_finite(row, plain_generator, step + 1, folder)
             if accelerator.is_main_process:
-                spent, clock = time.time() - clock, time.time()
+                spent, clock = timer() - clock, timer()
                 seconds += spent
                 row |= {"seconds": round(seconds, 1), "images_per_second": round(since * c.batch / spent, 1)}
                 student = averaged(average, c.seed, device)
@@ -226,9 +228,9 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
                     classes=list(real.classes), kimg=row["kimg"]))
                 frame(student, real.classes, folder / "film" / f"{step + 1:07d}.png")
                 if on_tick is not None:
-                    start = time.time()
+                    start = timer()
                     row |= on_tick(student, dict(row)) or {}
-                    clock += time.time() - start
+                    clock += timer() - start
                 runs.append_stats(folder, row)
                 runs.save_checkpoint(folder, {"step": step + 1, **{n: p.state_dict() for n, p in parts.items()}})
                 stats.append(row)

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .files import InputError, read_json, replacing_file, sweep, write_json, writing
 
@@ -189,6 +190,19 @@ def load_checkpoint(folder):
     if damaged:
         raise InputError(f"no checkpoint can be read: {'; '.join(damaged)}; delete the folder to start again")
     return None
+
+
+# ---------------------------------------------------------------- average
+
+def update_average(average, network, ema, step):
+    """Moves an AveragedModel towards `network` after step `step`, counted from 0.
+
+    The average keeps the share min(ema, step / (step + 9)) of itself: in a short run it looks back over the last tenth
+    of the steps, not over more than there were (the ramp-up of StyleGAN2's training, Karras et al. 2020, arXiv
+    2006.06676, appendix D, in another form). AveragedModel's own update would wait for the device at every step.
+    """
+    share = min(ema, step / (step + 9))
+    get_ema_multi_avg_fn(share)(list(average.module.parameters()), list(network.parameters()), None)
 
 
 # ---------------------------------------------------------------- statistics

@@ -276,15 +276,16 @@ def test_a_run_leaves_statistics_a_film_and_the_averaged_student(whole, pairs):
 
 def test_the_average_is_an_exponential_one(pairs, tmp_path):
     def after(steps):
-        c = config(kimg=0.016 * steps, tick_kimg=0.016, ema=0.75)
+        c = config(kimg=0.016 * steps, tick_kimg=0.016, ema=0.15)
         return distill(pairs, c, tmp_path / str(steps), device="cpu")
 
     steps = [after(1), after(2), after(3)]
     plain = [torch.load(run.folder / "checkpoint.pt", weights_only=True)["student"] for run in steps]
     for name, found in steps[2].student.named_parameters():
         expected = plain[0][name]  # starts from the first step's weights
-        for later in plain[1:]:
-            expected = 0.75 * expected + 0.25 * later[name]
+        for step, later in enumerate(plain[1:], 1):
+            share = min(0.15, step / (step + 9))  # 0.1 after the second step, 0.15 after the third
+            expected = share * expected + (1 - share) * later[name]
         torch.testing.assert_close(found.detach(), expected, rtol=0, atol=1e-6)
 
 
