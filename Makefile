@@ -5,7 +5,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test lab app notebooks assets levers docs wiki clean
+.PHONY: help venv demo test lab app notebooks assets levers ablations reference docs wiki clean
 
 help:
 	@echo "make demo       distil a student from the embedded teacher and score it (10 minutes on 2 cores)"
@@ -17,6 +17,8 @@ help:
 	@echo "make wiki       write the pages for a GitHub wiki: build/wiki"
 	@echo "make assets     remake the embedded teacher, student, judge and reference (hours; needs CIFAR-10)"
 	@echo "make levers     train a teacher for each change of one setting, MINUTES=30 each, and tabulate the scores"
+	@echo "make ablations  distil a student for each change of one field and seed, 15 minutes each, and tabulate the scores"
+	@echo "make reference  teacher and students at full scale on one GPU (half an hour); MINUTES=9 for one slice of it"
 	@echo "make clean      remove the environment and Python's caches; runs/ stays"
 
 venv: $(STAMP)
@@ -70,6 +72,13 @@ assets: $(STAMP)
 
 levers: $(STAMP)
 	$(VENV)/bin/python benchmarks/levers.py --minutes $(or $(MINUTES),30)
+
+ablations: $(STAMP)
+	$(VENV)/bin/python benchmarks/ablations.py
+
+# Exit code 3 (make's "Error 3") says that there is more to do: call it again.
+reference: $(STAMP)
+	$(VENV)/bin/python benchmarks/full_scale.py $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache build *.egg-info

@@ -243,6 +243,45 @@ def curves(stats, keys, x="kimg"):
     return figure
 
 
+def frontier(rows):
+    """Draws what a generator costs against how far its pictures are from real ones: down and left is better.
+
+    Args:
+        rows: dicts as `evaluate.row` makes them: name, parameters, macs, cifar_fd. A row without a cost, as the floor
+            of real images, becomes a horizontal line.
+
+    Returns:
+        matplotlib Figure: parameters at the left, multiply-accumulates an image at the right, both logarithmic.
+
+    Raises:
+        InputError: a row without a name or CIFAR-FD, or no row with a cost.
+    """
+    import matplotlib.pyplot as plt
+    for one in rows:
+        if one.get("name") is None or one.get("cifar_fd") is None:
+            raise InputError(f"a row of the frontier needs name and cifar_fd, this one has {', '.join(one) or 'nothing'}")
+    points = [one for one in rows if one.get("parameters") and one.get("macs")]
+    if not points:
+        raise InputError("no row has parameters and macs; rows as evaluate.row makes them do")
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
+    plt.close(figure)
+    for axes, key, label in zip(panels, ("parameters", "macs"), ("parameters", "multiply-accumulates an image")):
+        axes.set_xscale("log")
+        axes.scatter([one[key] for one in points], [one["cifar_fd"] for one in points])
+        for one in points:
+            axes.annotate(str(one["name"]), (one[key], one["cifar_fd"]), (4, 4), textcoords="offset points", fontsize=8)
+        for one in rows:
+            if one not in points:
+                axes.axhline(one["cifar_fd"], linestyle="--", color="grey", linewidth=1, label=str(one["name"]))
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3)
+        axes.margins(x=0.25)
+    panels[0].set_ylabel("CIFAR-FD")
+    if len(points) < len(rows):
+        panels[0].legend(fontsize=8)
+    return figure
+
+
 def png_bytes(image, smallest=False):
     """A PIL image, or a uint8 array (H,W,3), as the bytes of a PNG. The same image gives the same bytes.
 

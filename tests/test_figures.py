@@ -166,6 +166,25 @@ def test_curves_name_what_is_missing(stats, keys, message):
         figures.curves(stats, keys)
 
 
+def test_frontier_shows_each_generator_and_lines_for_what_costs_nothing():
+    rows = [{"name": "floor", "cifar_fd": 0.5}, {"name": "teacher", "parameters": 1000, "macs": 50_000, "cifar_fd": 5.0},
+            {"name": "small", "parameters": 100, "macs": 7000, "cifar_fd": 8.0}]
+    left, right = figures.frontier(rows).axes
+    for axes, costs in ((left, (1000, 100)), (right, (50_000, 7000))):
+        np.testing.assert_allclose(axes.collections[0].get_offsets(), [(costs[0], 5.0), (costs[1], 8.0)])
+        assert [text.get_text() for text in axes.texts] == ["teacher", "small"]
+        assert [list(line.get_ydata()) for line in axes.lines] == [[0.5, 0.5]] and axes.get_xscale() == "log"
+    assert left.get_xlabel() == "parameters" and left.get_ylabel() == "CIFAR-FD"
+
+
+@pytest.mark.parametrize("rows, message", [
+    ([{"name": "floor", "cifar_fd": 0.5}], "no row has parameters and macs"), ([], "no row has parameters"),
+    ([{"parameters": 3, "macs": 4}], "needs name and cifar_fd, this one has parameters, macs")])
+def test_frontier_names_what_is_missing(rows, message):
+    with pytest.raises(InputError, match=message):
+        figures.frontier(rows)
+
+
 def test_png_bytes_give_the_pixels_back():
     image = noise(1)[0]
     for given in (image, Image.fromarray(image)):

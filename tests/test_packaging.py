@@ -87,7 +87,8 @@ def imports(source):
 def foreign(sources):
     """Distributions behind the imports that are neither Python's nor ours."""
     names = {name for source in sources for name in imports(source)}
-    names -= {*sys.stdlib_module_names, "gsoc_kd", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    own = {path.stem for folder in ("tests", "benchmarks") for path in (ROOT / folder).glob("*.py")}
+    names -= {*sys.stdlib_module_names, "gsoc_kd", *own}
     return {IMPORTED_AS.get(name.lower(), canonicalize_name(name)) for name in names}
 
 
