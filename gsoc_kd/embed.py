@@ -24,7 +24,7 @@ def embed(run, name: str = "student"):
     The weights are rounded first and scored as they will be loaded: 10,000 pictures, 1,000 a class.
 
     Args:
-        run: folder of a run of `pretrain` or `distill`.
+        run: folder of a run of `pretrain` or `distill`, or of a network.
         name: teacher or student, the place it takes.
 
     Returns:
@@ -35,7 +35,7 @@ def embed(run, name: str = "student"):
     """
     if name not in ("teacher", "student"):
         raise InputError(f"name must be 'teacher' or 'student', got {name!r}")
-    folder = Path(run) / "student"
+    folder = Path(run) if (Path(run) / "model.safetensors").is_file() else Path(run) / "student"
     network, origin = load_network(folder, GENERATORS), read_json(folder / "provenance.json")
     with tempfile.TemporaryDirectory() as temporary:
         save_network(network, Path(temporary) / name, dtype=torch.float16)

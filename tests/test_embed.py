@@ -63,6 +63,12 @@ def test_a_run_is_embedded_rounded_and_scored_as_it_will_be_loaded(asked, run, t
     assert [p.name for p in (tmp_path / "assets").iterdir()] == [name]
 
 
+def test_a_network_s_own_folder_is_embedded_too(asked, run, tmp_path):
+    module.embed(run / "student", "teacher")
+    assert read_json(tmp_path / "assets" / "teacher" / "provenance.json")["command"] == "gsoc-kd distill"
+    assert network_hash(asked[0]) == network_hash(load_network(tmp_path / "assets" / "teacher", GENERATORS))
+
+
 def test_a_failed_evaluation_leaves_what_was_embedded(asked, run, tmp_path, monkeypatch):
     module.embed(run)
     before = network_hash(load_network(tmp_path / "assets" / "student", GENERATORS))

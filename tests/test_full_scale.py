@@ -181,5 +181,8 @@ def test_what_leaves_the_full_scale_is_small():
              for name, one in plan.students.items()}
     assert 2 * sum(sizes.values()) < 16 * MB
     assert sizes["smallest"] < sizes["default"] / 2 < count(DiStyleGANGenerator(teacher.z_dim)) / 10
+    page = (Path(full_scale.__file__).parents[1] / "docs" / "Training.md").read_text(encoding="utf-8")
+    for number in (count(generator), count(DiStyleGANGenerator(teacher.z_dim)), sizes["default"], sizes["smallest"]):
+        assert f", {number:,} parameters" in page
     shown = {name: DistillConfig.preset(one.preset, **one.changes) for name, one in plan.students.items()}
     assert {(c.kimg, c.batch) for c in shown.values()} == {(150 * 50, 128)}  # as many pairs and steps each
