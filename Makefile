@@ -16,8 +16,8 @@ help:
 	@echo "make docs       build the site from README, docs/ and the notebooks: build/site/index.html"
 	@echo "make wiki       write the pages for a GitHub wiki: build/wiki"
 	@echo "make assets     remake the embedded teacher, student, judge and reference (hours; needs CIFAR-10)"
-	@echo "make levers     train a teacher for each change of one setting, MINUTES=30 each, and tabulate the scores"
-	@echo "make ablations  distil a student for each change of one field and seed, 15 minutes each, and tabulate the scores"
+	@echo "make levers     train a teacher for each change of one field, an hour of one core each, and tabulate the scores"
+	@echo "make ablations  distil a student for each change of one field, 15 minutes each, and tabulate the scores"
 	@echo "make reference  teacher and students at full scale on one GPU (half an hour); MINUTES=9 for one slice of it"
 	@echo "make clean      remove the environment and Python's caches; runs/ stays"
 
@@ -71,10 +71,10 @@ assets: $(STAMP)
 	$(VENV)/bin/python benchmarks/sample.py --write docs/Deployment.md
 
 levers: $(STAMP)
-	$(VENV)/bin/python benchmarks/levers.py --minutes $(or $(MINUTES),30)
+	$(VENV)/bin/python benchmarks/studies.py levers
 
 ablations: $(STAMP)
-	$(VENV)/bin/python benchmarks/ablations.py
+	$(VENV)/bin/python benchmarks/studies.py ablations
 
 # Exit code 3 (make's "Error 3") says that there is more to do: call it again.
 reference: $(STAMP)

@@ -1,0 +1,261 @@
+"""Recipes compared: many trainings that differ in one thing, scored alike, tabulated in docs/Results.md.
+
+    python benchmarks/studies.py levers          teachers: one field of the preset changed at a time, 60 minutes
+    python benchmarks/studies.py ablations       students: one field changed at a time, 10,000 pairs, 15 minutes
+    python benchmarks/studies.py equal-cost      our default against the recipe of 2022, 50,000 pairs, 120 minutes
+    python benchmarks/studies.py frontier        students of 50 thousand to 2 million parameters, 50,000 pairs, 60 minutes
+    python benchmarks/studies.py speed           default and 2022 generator timed in turn, for `equal-cost`; idle machine
+
+Each run has one thread and is given minutes of *processor* time. So two at once (`--seeds 0` here, `--seeds 1` there),
+or other work on the machine, hardly change what they reach. A stopped run goes on when called again; a finished one is
+not repeated: its figures lie in benchmarks/results/STUDY. After each run the study's table in docs/Results.md, between
+its marks, is written anew; `--names` with names that are not there lists those that are.
+"""
+import datetime
+import json
+import re
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import mean, median
+
+import torch
+import tyro
+
+from gsoc_kd.distill import DistillConfig, distill, make_networks
+from gsoc_kd.evaluate import cost, evaluate, floor_row
+from gsoc_kd.figures import frontier
+from gsoc_kd.files import InputError, read_json, replacing_file, write_json
+from gsoc_kd.pairs import draw_latents, make_pairs
+from gsoc_kd.pretrain import PretrainConfig, pretrain
+from gsoc_kd.teachers import black_box, load_teacher
+from gsoc_kd.weights import provenance
+
+
+@dataclass(frozen=True)
+class Study:
+    minutes: float  # of processor time in training for each run
+    per_class: int  # pairs a class; 0: teachers are trained, from real images, not students
+    seeds: tuple[int, ...]
+    changes: dict = field(default_factory=dict)  # name: fields of the config; "preset", "per_class", "real" may join
+
+
+STUDIES = {
+    "levers": Study(60, 0, (0,), {  # learning rate and R1 go with StyleGAN2's equalised weights
+        "base": {},
+        "stylegan2-generator": dict(architecture="stylegan2", lr=2.5e-3),
+        "batch-32": dict(batch=32),
+        "spectral-for-r1": dict(spectral=True, r1=0.0),
+        "no-labels-in-disc": dict(disc_labels=False),
+        "widths-flat": dict(widths=(128, 128, 96, 48)),
+        "compile": dict(compile=True),
+        "r1-0.1": dict(r1=0.1),
+        "stylegan2-disc": dict(disc="stylegan2", disc_lr=2.5e-3, r1=0.01, channel_base=2048, channel_max=128),
+        "batch-128": dict(batch=128),
+        "r1-1": dict(r1=1.0),
+        "hinge": dict(loss="hinge"),
+        "widths-steep": dict(widths=(384, 128, 48, 24)),
+        "no-minibatch-deviation": dict(group=0),
+        "not-channels-last": dict(channels_last=False),
+    }),
+    "ablations": Study(15, 1000, (0, 1), {
+        "base": {},
+        "more-pairs": dict(per_class=5000),
+        "no-augmentation": dict(shift=0, brightness=0.0),
+        "adversarial-every-10": dict(adversarial_every=10),
+        "no-feature-loss": dict(feature_weight=0.0),
+        "no-labels-in-disc": dict(disc_labels=False),
+        "pixel-weight-halving": dict(pixel_half_kimg=50.0),
+        "separable": dict(block="separable"),
+        "glu": dict(block="glu"),
+        "real-images": dict(real="cifar10", gan_weight=0.1, disc_gan_weight=1.0),
+        "widths-flat": dict(widths=(64, 64, 32, 24)),
+        "latent-16": dict(rank=16),
+        "adversarial-0.3": dict(adversarial_weight=0.3),
+        "no-pixel-loss": dict(pixel_weight=0.0),
+        "latent-first-layer-only": dict(skip_z=False),
+    }),
+    "equal-cost": Study(120, 5000, (0, 1), {"default": {}, "distylegan-2022": dict(preset="distylegan-2022")}),
+    "frontier": Study(60, 5000, (0,), {
+        "50k": dict(widths=(40, 24, 16, 12), embed_dim=16, rank=16),
+        "100k": dict(widths=(64, 36, 20, 12), embed_dim=24, rank=32),
+        "200k": {},
+        "500k": dict(widths=(160, 96, 48, 24), rank=64),
+        "2M": dict(widths=(352, 192, 96, 48), embed_dim=64, rank=96),
+        "separable": dict(widths=(128, 96, 64, 32), block="separable"),
+        "2022 network": dict(student="distylegan"),
+    }),
+}
+COUNTS = ("cifar_fd_to_teacher_floor", "images")
+COLUMNS = {"cifar_fd_to_teacher": ("CIFAR-FD to teacher", "{:.2f}"), "cifar_fd": ("CIFAR-FD", "{:.2f}"),
+           "class_agreement": ("class agreement", "{:.1%}"), "cifar_recall": ("CIFAR-recall", "{:.1%}")}
+SCORES = tuple(COLUMNS)
+
+
+def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: tuple[int, ...] = (),
+         minutes: float | None = None, per_class: int | None = None, runs: Path = Path("runs"),
+         results: Path = Path("benchmarks/results"), page: Path = Path("docs/Results.md"), scored_per_class: int = 1000):
+    """Trains, scores and writes the table of a study.
+
+    Args:
+        study: levers, ablations, equal-cost, frontier; or speed.
+        names: which of its rows; all by default.
+        seeds: of the training; the pairs are the same. The study's own by default.
+        minutes: of processor time in training for each run, scoring not counted. The study's own by default.
+        per_class: pairs a class, of the embedded teacher. The study's own by default.
+        runs: a folder for pairs and runs.
+        results: a folder for the figures of finished runs.
+        page: the page with the marks.
+        scored_per_class: pictures a class for the scores.
+    """
+    if study == "speed":
+        return time_generators(results / "equal-cost" / "speed.json")
+    if study not in STUDIES:
+        raise InputError(f"there is no study {study!r}; choose from {', '.join(STUDIES)}, speed")
+    s = STUDIES[study]
+    if unknown := sorted(set(names) - set(s.changes)):
+        raise InputError(f"{study} has no {unknown[0]!r}; choose from {', '.join(s.changes)}")
+    if not page.is_file() or not block(study).search(page.read_text(encoding="utf-8")):
+        raise InputError(f"{page} has no block between <!-- {study}: ... --> and <!-- end of {study} -->")
+    torch.set_num_threads(1)
+    teacher, minutes = load_teacher(), minutes or s.minutes
+    for name in names or s.changes:
+        fields = dict(s.changes[name])
+        preset, real = fields.pop("preset", "laptop"), fields.pop("real", None)
+        count = fields.pop("per_class", per_class or s.per_class)
+        for seed in seeds or s.seeds:
+            kind = DistillConfig if count else PretrainConfig
+            config = kind.preset(preset, **{"kimg": 1e6, "tick_kimg": 20, **fields, "seed": seed})
+            asked = {"config": json.loads(json.dumps(asdict(config))), "minutes": minutes, "per_class": count,
+                     "real": real, "teacher": teacher.digest if count else None, "scored_per_class": scored_per_class}
+            done, folder = results / study / f"{name}-{seed}.json", runs / study / f"{name}-{seed}"
+            if done.is_file() and same(read_json(done)["asked"], asked, kind):
+                print(f"{name}, seed {seed}: finished before")
+                continue
+            if count:
+                pairs = make_pairs(teacher, count, seed=0, out=runs / f"pairs-{count}")
+                run = distill(pairs, config, folder, real, "cpu", minutes, time.process_time)
+            else:
+                run = pretrain("cifar10", config, folder, "cpu", minutes, timer=time.process_time)
+            scores = evaluate(run.student, per_class=scored_per_class, teacher=teacher if count else None, progress=False)
+            done.parent.mkdir(parents=True, exist_ok=True)
+            write_json(done, {"asked": asked, "last": run.stats[-1], "cost": cost(run.student),
+                              "scores": {k: scores[k] for k in (*SCORES, *COUNTS) if k in scores},
+                              "hardware": provenance("", "")["hardware"], "date": datetime.date.today().isoformat()})
+            print(write(study, page, results, minutes), flush=True)
+    print(write(study, page, results, minutes))
+
+
+def same(old, new, kind=DistillConfig):
+    """Whether two runs were asked for alike; fields that a config did not have yet stand at their defaults."""
+    defaults = json.loads(json.dumps(asdict(kind())))
+    return {**old, "config": {**defaults, **old["config"]}} == new
+
+
+# ---------------------------------------------------------------- the table
+
+def block(study):
+    """What stands between a study's marks on a page."""
+    return re.compile(rf"(<!-- {study}: .*? -->\n).*?(<!-- end of {study} -->)", re.DOTALL)
+
+
+def write(study, page, results, minutes):
+    """Writes the table of a study's finished runs between the page's marks, and returns it."""
+    rows = {}
+    for name in STUDIES[study].changes:
+        ones = [read_json(path) for path in sorted((results / study).glob(f"{name}-[0-9]*.json"))]
+        if ones := [one for one in ones if one["asked"]["minutes"] == minutes]:
+            rows[name] = ones
+    columns = {k: told for k, told in COLUMNS.items() if STUDIES[study].per_class or k != "cifar_fd_to_teacher"}
+    lines = ["| " + " | ".join(["", "fields", "seeds", "thousand pictures shown", "parameters", "MACs",
+                                *(title for title, _ in columns.values())]) + " |",
+             "|---|---|" + "--:|" * (4 + len(columns))]
+    for name, ones in rows.items():
+        fields = ", ".join(f"{k}={v!r}" for k, v in STUDIES[study].changes[name].items()) or "preset laptop"
+        lines.append("| " + " | ".join([
+            name, f"`{fields}`", f"{len(ones)}", spread([one["last"]["kimg"] for one in ones], "{:,.0f}"),
+            f"{ones[0]['cost']['parameters']:,}", f"{ones[0]['cost']['macs'] / 1e6:.1f} M",
+            *(spread([one["scores"][k] for one in ones], form) for k, (_, form) in columns.items())]) + " |")
+    every = [one for ones in rows.values() for one in ones]
+    told = "; ".join(sorted({f"{one['hardware']}, {one['date']}" for one in every}))
+    images = " or ".join(f"{n:,}" for n in sorted({one["scores"]["images"] for one in every}))
+    source, floor = "Real CIFAR-10", ""
+    if STUDIES[study].per_class:
+        pairs = " or ".join(f"{10 * n:,}" for n in sorted({one["asked"]["per_class"] for one in every}))
+        source = f"{pairs} pairs of the embedded teacher"
+        floor = every[0]["scores"]["cifar_fd_to_teacher_floor"]
+        floor = f"; CIFAR-FD between two sets of the teacher's own pictures: {floor:.2f}"
+    seeds = ", lowest to highest seed" if max(map(len, rows.values())) > 1 else ", one seed"
+    text = "\n".join([*lines, "", *said(study, rows, results, page), f"{source}, {minutes:g} minutes of one core's time a "
+                      f"run{seeds}; {images} pictures scored{floor}. Measured by `python benchmarks/studies.py {study}`, one row with `--names` ({told}), PyTorch "
+                      f"{torch.__version__.split('+')[0]}."])
+    with replacing_file(page) as temporary:
+        temporary.write_text(block(study).sub(lambda m: m[1] + text + "\n" + m[2], page.read_text(encoding="utf-8")),
+                             encoding="utf-8")
+    return text
+
+
+def spread(values, form):
+    """One value, or the lowest and the highest."""
+    low, high = form.format(min(values)), form.format(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def said(study, rows, results, page):
+    """What the table is for, in words and figures taken from it."""
+    def average(name, key):
+        return mean(one["scores"][key] for one in rows[name])
+
+    if study == "equal-cost" and len(rows) == 2:
+        ours, theirs = (rows[name][0]["cost"] for name in ("default", "distylegan-2022"))
+        to_teacher, to_real = (average("default", key) / average("distylegan-2022", key) for key in SCORES[:2])
+        lines = [f"Our default's CIFAR-FD to the teacher is {to_teacher:.2f} times that of `distylegan-2022`, its CIFAR-FD to "
+                 f"real images {to_real:.2f} times, its parameters {ours['parameters'] / theirs['parameters']:.2f} times."]
+        if (results / study / "speed.json").is_file():
+            speed = read_json(results / study / "speed.json")
+            lines.append(f"It draws {speed['ratio']:.1f} times as many images a second (batch {speed['batch']}, both timed in "
+                         f"turn by `python benchmarks/studies.py speed`, {speed['hardware']}, {speed['date']}).")
+        return [*lines, ""]
+    if study == "frontier":
+        teacher = {"name": "teacher", **cost(load_teacher()), **read_json(
+            Path(__file__).parents[1] / "gsoc_kd" / "assets" / "teacher" / "provenance.json")["scores"]}
+        students = [{"name": name, **ones[0]["cost"], "cifar_fd": average(name, "cifar_fd"),
+                     "class_agreement": average(name, "class_agreement")} for name, ones in rows.items()]
+        with replacing_file(page.with_name("frontier.png")) as temporary:
+            frontier([floor_row(), teacher, *students]).savefig(temporary, format="png", dpi=80)
+        keep = [one for one in students if one["class_agreement"] >= 0.9 * teacher["class_agreement"]]
+        least = min(keep, key=lambda one: one["parameters"]) if keep else None
+        told = (f"{least['name']}, with {least['parameters']:,} parameters and {least['class_agreement']:.1%}" if keep else
+                "none of these")
+        return [f"![parameters and multiply-accumulates against CIFAR-FD](frontier.png)\n\nThe smallest student that keeps "
+                f"90 % of the teacher's class agreement ({teacher['class_agreement']:.1%}): {told}.\n"]
+    return []
+
+
+# ---------------------------------------------------------------- speed
+
+def time_generators(file, batch=256, rounds=10):
+    """Default and 2022 student, as black boxes that give uint8 pictures, in turn; writes and returns the medians."""
+    teacher = load_teacher()
+    boxes = {preset: black_box(make_networks(DistillConfig.preset(preset), teacher.z_dim, 10, 32)[0].eval(), batch=batch)
+             for preset in ("laptop", "distylegan-2022")}
+    z, y, seconds = draw_latents(0, 0, batch, teacher.z_dim), torch.arange(batch) % 10, {name: [] for name in boxes}
+    for _ in range(rounds + 1):  # the first is not counted
+        for name, box in boxes.items():
+            start = time.perf_counter()
+            box(z, y)
+            seconds[name].append(time.perf_counter() - start)
+    rates = {name: batch / median(times[1:]) for name, times in seconds.items()}
+    found = {"images_per_second": rates, "ratio": rates["laptop"] / rates["distylegan-2022"], "batch": batch,
+             "hardware": provenance("", "")["hardware"], "date": datetime.date.today().isoformat()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, found)
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(main)
+    except InputError as error:
+        sys.exit(f"error: {error}")
