@@ -56,7 +56,7 @@ def grid(images, columns, scale=2, pad=1):
     return Image.fromarray(canvas)
 
 
-def _named_rows(picture, names):
+def named_rows(picture, names):
     """`picture` with a white column at its left in which name i stands beside row i."""
     font = ImageFont.load_default(FONT_PIXELS)
     margin = max(int(np.ceil(font.getlength(name))) for name in names) + 8
@@ -90,7 +90,7 @@ def class_grid(draw, z_dim, classes, columns=10, seed=0, scale=2):
     if len(images) != len(y):
         raise InputError(f"draw(z, y) gave {len(images)} images for {len(y)} labels")
     picture = grid(images, columns, scale)
-    return picture if names is None else _named_rows(picture, names)
+    return picture if names is None else named_rows(picture, names)
 
 
 def side_by_side(a, b, columns, scale=2, names=("teacher", "student")):
@@ -114,7 +114,33 @@ def side_by_side(a, b, columns, scale=2, names=("teacher", "student")):
     pairs = [np.concatenate([x, blank]).reshape(rows, 1, columns, *a.shape[1:]) for x in (a, b)]
     images = np.concatenate(pairs, axis=1).reshape(-1, *a.shape[1:])  # a's row 0, b's row 0, a's row 1, ...
     picture = grid(images, columns, scale)
-    return picture if names is None else _named_rows(picture, [str(name) for name in names] * rows)
+    return picture if names is None else named_rows(picture, [str(name) for name in names] * rows)
+
+
+def beside(pictures, captions, gap=12):
+    """Pictures next to each other on white, what each one is written above it.
+
+    Args:
+        pictures: PIL images; the top edges are level.
+        captions: one text a picture, "" for none. A place is as wide as the wider of its picture and its text.
+        gap: white pixels between two places.
+
+    Raises:
+        InputError: no pictures, or not one caption a picture.
+    """
+    pictures, captions = list(pictures), [str(caption) for caption in captions]
+    if not pictures or len(pictures) != len(captions):
+        raise InputError(f"give one caption a picture, and at least one; got {len(pictures)} pictures and "
+                         f"{len(captions)} captions")
+    font, head = ImageFont.load_default(FONT_PIXELS), FONT_PIXELS + 7 if any(captions) else 0
+    widths = [max(picture.width, int(np.ceil(font.getlength(text)))) for picture, text in zip(pictures, captions)]
+    wide = Image.new("RGB", (sum(widths) + gap * (len(widths) - 1), head + max(p.height for p in pictures)), WHITE)
+    pen, left = ImageDraw.Draw(wide), 0
+    for picture, text, width in zip(pictures, captions, widths):
+        wide.paste(picture, (left + (width - picture.width) // 2, head))
+        pen.text((left + width / 2, head / 2), text, fill=(0, 0, 0), font=font, anchor="mm")
+        left += width + gap
+    return wide
 
 
 def mosaic(images, features, scale=1, seed=0):
@@ -171,7 +197,7 @@ def film(frames, path, seconds_per_frame=0.15, hold=2.0, colours=256):
     Raises:
         InputError: no frames, frames of different sizes, or a file that is not an image, named.
     """
-    pictures = [_frame(frame) for frame in frames]
+    pictures = [as_picture(frame) for frame in frames]
     if not pictures:
         raise InputError("a film needs at least one frame; there are none yet")
     for index, picture in enumerate(pictures):
@@ -196,7 +222,8 @@ def _palette(pictures, colours):
     return Image.fromarray(sample[None]).quantize(colours, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
 
 
-def _frame(frame):
+def as_picture(frame):
+    """A PIL image (RGB), or what the image file at this path holds; InputError where there is none."""
     if isinstance(frame, Image.Image):
         return frame.convert("RGB")
     try:

@@ -213,6 +213,34 @@ def test_save_png_reduces_colours_only_as_far_as_needed(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["picture.png"]
 
 
+# ---------------------------------------------------------------- beside each other
+
+def test_beside_keeps_every_pixel_and_writes_above():
+    a, b = Image.fromarray(noise(1, 40, 60)[0]), Image.fromarray(noise(1, 25, 80, seed=1)[0])
+    picture = np.asarray(figures.beside([a, b], ["one", ""], gap=7))
+    head = len(picture) - 40
+    assert head > 10 and picture.shape == (head + 40, 60 + 7 + 80, 3)
+    assert np.array_equal(picture[head:, :60], a) and np.array_equal(picture[head:head + 25, 67:], b)
+    assert (picture[head:, 60:67] == 255).all() and (picture[head + 25:, 60:] == 255).all()
+    assert (picture[:head, :60] < 128).any() and (picture[:head, 60:] == 255).all()
+    plain = figures.beside([a, b], ["", ""], gap=0)
+    assert plain.size == (140, 40)
+
+
+def test_beside_makes_room_for_a_text_that_is_wider():
+    a = Image.fromarray(noise(1, 10, 10)[0])
+    picture = np.asarray(figures.beside([a, a], ["a long text above a", ""], gap=0))
+    wide = picture.shape[1] - 10
+    left = (wide - 10) // 2
+    assert wide > 60 and np.array_equal(picture[-10:, left:left + 10], a) and np.array_equal(picture[-10:, wide:], a)
+
+
+@pytest.mark.parametrize("pictures, captions", [([], []), ([Image.new("RGB", (4, 4))], ["a", "b"])])
+def test_beside_wants_a_caption_a_picture(pictures, captions):
+    with pytest.raises(InputError, match=f"got {len(pictures)} pictures and {len(captions)} captions"):
+        figures.beside(pictures, captions)
+
+
 # ---------------------------------------------------------------- mosaic
 
 def test_mosaic_puts_alike_pictures_together_and_shows_each_once():
