@@ -129,7 +129,7 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
         warnings.warn("real images are given, but gan_weight and disc_gan_weight are 0: they are not used", stacklevel=2)
     if not with_gan and not max(c.feature_weight, c.pixel_weight, c.adversarial_weight) > 0:
         raise InputError("DistillConfig: only gan_weight is above 0, and that term needs real images: give real=...")
-    x_all, y_all, z_all = (torch.from_numpy(np.array(array)).to(device)
+    x_all, y_all, z_all = (torch.from_numpy(array).to(device)
                            for array in (pairs.images, pairs.labels, pairs.latents))
     if real is not None:
         real_images, real_labels = torch.from_numpy(real.images).to(device), torch.from_numpy(real.labels).to(device)
@@ -201,10 +201,11 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
             if with_disc_gan:
                 losses["disc_gan"] = hinge_discriminator(logits[2], logits[3])
                 disc_loss = disc_loss + c.disc_gan_weight * losses["disc_gan"]
-            disc_optimizer.zero_grad(set_to_none=True)
             accelerator.backward(disc_loss)
             disc_optimizer.step()
-            maps_teacher = [m[:len(y)].detach().float() for m in maps]
+            disc_optimizer.zero_grad(set_to_none=True)
+            maps_teacher = [m[:len(y)].detach().to(torch.float32, copy=True) for m in maps]
+            del maps
             plain_disc.eval().requires_grad_(False)  # looked through as it now is, spectral norms included
 
         # student step: the four terms, on the same draws of augmentation
@@ -229,11 +230,12 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
                 losses["gan"] = hinge_generator(logits[1])
                 loss = loss + c.gan_weight * losses["gan"]
         if losses.keys() - {"disc", "disc_gan"}:
-            optimizer.zero_grad(set_to_none=True)
             accelerator.backward(loss)
             optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
             runs.update_average(average, plain_student, c.ema, step)
         means.add(**losses)
+        x_student = x_fresh = loss = logits = maps = maps_teacher = None  # free, before the next step needs as much
         bar.update(c.batch)
 
         # tick: read the losses, save, draw
