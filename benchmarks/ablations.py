@@ -41,6 +41,7 @@ CHANGES = {  # name: fields of DistillConfig; and "per_class": other pairs, or "
     "adversarial-0.3": dict(adversarial_weight=0.3),
     "no-pixel-loss": dict(pixel_weight=0.0),
     "latent-first-layer-only": dict(skip_z=False),
+    "classifier-features": dict(features="classifier"),  # the feature loss on a fixed classifier's maps, not the disc's
 }
 BLOCK = re.compile(r"(<!-- ablations: .*? -->\n).*?(<!-- end of ablations -->)", re.DOTALL)
 PAGE = Path("docs/Results.md")
