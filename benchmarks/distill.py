@@ -3,7 +3,7 @@
     git clone https://github.com/ThanosM97/gsoc2022-openvino peer
     python benchmarks/distill.py --peer peer [--rounds 8] [--write docs/Training.md]
     python benchmarks/distill.py --device cuda --rounds 50          also compiled, and as a share of the device's peak
-    python benchmarks/distill.py --memory [--bfloat16 | --no-bfloat16]         peak of resident memory alone, in MB
+    python benchmarks/distill.py --memory --bfloat16 False          only the peak of resident memory, in MB
 
 What runs is `distill` itself, with the preset `distylegan-2022`; its progress bar is the clock. After every ten
 steps of ours come ten of the original's `update_D` and `update_G`, on batches that already lie in memory: its
@@ -80,8 +80,8 @@ def main(peer: Path | None = None, pairs: int = 50_000, rounds: int = 8, device:
                 row += [f"{pairs_a_second(theirs):.1f}", f"{median(theirs[1:]) / median(ours[1:]):.2f}"]
             lines.append(row)
         lines.append(whole(best, data, real, folder / "count", device))
-    for dtype, flag in ("bfloat16", "--bfloat16"), ("float32", "--no-bfloat16"):
-        own = [sys.executable, __file__, "--memory", flag, "--pairs", str(pairs), "--device", device]
+    for dtype, flag in ("bfloat16", "True"), ("float32", "False"):
+        own = [sys.executable, __file__, "--memory", "--bfloat16", flag, "--pairs", str(pairs), "--device", device]
         peak = int(subprocess.run(own, capture_output=True, text=True, check=True).stdout.split()[-1])
         lines.append(f"Peak of resident memory with {pairs:,} pairs and as many real images, {dtype}: {peak:,} MB.")
     text = report(lines, rounds, device)
