@@ -2,6 +2,8 @@
 
     git clone https://github.com/ThanosM97/gsoc2022-openvino peer
     python benchmarks/distill.py --peer peer [--rounds 8] [--write docs/Training.md]
+    python benchmarks/distill.py --device cuda --rounds 50          also compiled, and as a share of the device's peak
+    python benchmarks/distill.py --memory --bfloat16 False          only the peak of resident memory, in MB
 
 What runs is `distill` itself, with the preset `distylegan-2022`; its progress bar is the clock. After every ten
 steps of ours come ten of the original's `update_D` and `update_G`, on batches that already lie in memory: its
@@ -10,12 +12,12 @@ decoding of a PNG file a pair is left out, which is in its favour. Pairs and rea
 import contextlib
 import datetime
 import importlib
+import multiprocessing
 import platform
 import resource
 import subprocess
 import sys
 import tempfile
-import time
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -25,24 +27,27 @@ from unittest import mock
 import numpy as np
 import torch
 import tyro
+from gpu import matmul_peak, now
+from torch.utils.flop_counter import FlopCounterMode
 
 from gsoc_kd import runs
 from gsoc_kd.distill import DistillConfig
 from gsoc_kd.images import LabelledImages, to_float
-from gsoc_kd.pairs import save_pairs
+from gsoc_kd.pairs import load_pairs, save_pairs
 from gsoc_kd.weights import provenance
 
 module = importlib.import_module("gsoc_kd.distill")
 CONFIG = DistillConfig.preset("distylegan-2022")
 STEPS = 10  # a round: every tenth step has the adversarial terms
+WHOLE = 150 * 50_000  # pairs that the training of 2022 shows
 TERMS = {"disc": ("D/Teacher Loss", "D/Student Loss"), "disc_gan": ("D/Real Loss", "D/Random Loss"),
          "pixel": ("G/Pixel Loss",), "feature": ("G/Feature Loss",),
          "adversarial": ("G/Adversarial Distillation Loss",), "gan": ("G/Adversarial GAN Loss",)}
 
 
 def main(peer: Path | None = None, pairs: int = 50_000, rounds: int = 8, device: str = "cpu",
-         write: Path | None = None, memory: bool = False):
-    """Times the loop of `distill` in float32 and bfloat16.
+         write: Path | None = None, memory: bool = False, bfloat16: bool | None = None):
+    """Times the loop of `distill` in float32 and bfloat16, on CUDA also compiled.
 
     Args:
         peer: a checkout of the original code, to be timed in turn and to be compared loss by loss.
@@ -50,30 +55,36 @@ def main(peer: Path | None = None, pairs: int = 50_000, rounds: int = 8, device:
         rounds: of ten steps each; the first is not counted.
         device: cpu or cuda.
         write: a page whose block between the markers `speed` is replaced by the table.
-        memory: only train, and print the peak of resident memory in MB.
+        memory: only train three rounds, and print the peak of resident memory in MB (of 1,000,000 bytes).
+        bfloat16: what `memory` trains in; by default what the device gains from.
     """
     with tempfile.TemporaryDirectory() as folder:
-        folder, rng = Path(folder), np.random.default_rng(0)
-        x, y = rng.integers(0, 256, (pairs, 32, 32, 3), np.uint8), np.arange(pairs) % 10
-        z = rng.standard_normal((pairs, 512), np.float32).astype(np.float16)
-        data = save_pairs(x, y, z, folder / "pairs")
-        real = LabelledImages(x[::-1].copy(), y[::-1].copy(), data.classes, "noise")
-        del x, y, z
+        folder = Path(folder)
+        maker = multiprocessing.get_context("spawn").Process(target=noise, args=(folder, pairs))
+        maker.start(), maker.join()  # on its own, so that its memory is not counted as the training's
+        data = load_pairs(folder / "pairs")
+        real = LabelledImages(np.load(folder / "real.npy"), data.labels[::-1].copy(), data.classes, "noise")
         if memory:
-            clock(data, real, folder / "memory", STEPS, device, None)
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+            clock(data, real, folder / "memory", 3 * STEPS, device, bfloat16)
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 10 ** 6)
             return
         original = Original(peer, device) if peer else None
         lines = [] if original is None else [compare_losses(original, data, real, folder / "losses", device)]
-        for bfloat16 in (False, True):
-            ours, theirs = clock(data, real, folder / f"run{bfloat16}", rounds * STEPS, device, bfloat16, original)
-            row = [f"`distill`, {'bfloat16' if bfloat16 else 'float32'}", f"{pairs_a_second(ours):.1f}"]
+        best = 0.0
+        kinds = {"float32": dict(bfloat16=False), "bfloat16": dict(bfloat16=True),
+                 "bfloat16, compiled": dict(bfloat16=True, compile=True)}
+        for name, changes in list(kinds.items())[:2 if device == "cpu" else 3]:
+            ours, theirs = clock(data, real, folder / name, rounds * STEPS, device, **changes, original=original)
+            row, best = [f"`distill`, {name}", f"{pairs_a_second(ours):.1f}"], max(best, pairs_a_second(ours))
             if original:
                 row += [f"{pairs_a_second(theirs):.1f}", f"{median(theirs[1:]) / median(ours[1:]):.2f}"]
             lines.append(row)
-    own = [sys.executable, __file__, "--memory", "--pairs", str(pairs), "--device", device]
-    peak = int(subprocess.run(own, capture_output=True, text=True, check=True).stdout.split()[-1])
-    text = report(lines, peak, pairs, rounds, device)
+        lines.append(whole(best, data, real, folder / "count", device))
+    for dtype, flag in ("bfloat16", "True"), ("float32", "False"):
+        own = [sys.executable, __file__, "--memory", "--bfloat16", flag, "--pairs", str(pairs), "--device", device]
+        peak = int(subprocess.run(own, capture_output=True, text=True, check=True).stdout.split()[-1])
+        lines.append(f"Peak of resident memory with {pairs:,} pairs and as many real images, {dtype}: {peak:,} MB.")
+    text = report(lines, rounds, device)
     print(text)
     if write:
         page = write.read_text(encoding="utf-8")
@@ -82,20 +93,33 @@ def main(peer: Path | None = None, pairs: int = 50_000, rounds: int = 8, device:
                          encoding="utf-8")
 
 
+def noise(folder, pairs):
+    """Writes pairs of noise, and as many real images."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (pairs, 32, 32, 3), np.uint8), np.arange(pairs) % 10
+    save_pairs(x, y, rng.standard_normal((pairs, 512), np.float32).astype(np.float16), folder / "pairs")
+    np.save(folder / "real.npy", x[::-1])
+
+
 # ---------------------------------------------------------------- ours
 
-def clock(pairs, real, out, steps, device, bfloat16, original=None):
-    """Seconds of every ten steps of `distill`, and of ten steps of the original's that follow each of them."""
+def clock(pairs, real, out, steps, device, bfloat16, compile=False, original=None, counter=None):
+    """Seconds of every ten steps of `distill`, and of ten steps of the original's that follow each of them; the first
+    ten are entered into `counter`, if given."""
     ours, theirs = [], []
 
     class Bar:
         def __init__(self, **_):
+            if counter:
+                counter.__enter__()
             self.step, self.start = 0, now(device)
 
         def update(self, _):
             self.step += 1
             if self.step % STEPS == 0:
                 ours.append(now(device) - self.start)
+                if counter and self.step == STEPS:
+                    counter.__exit__(None, None, None)
                 if original:
                     theirs.append(original.round())
                 self.start = now(device)
@@ -107,18 +131,25 @@ def clock(pairs, real, out, steps, device, bfloat16, original=None):
 
     kimg = steps * CONFIG.batch / 1000
     with mock.patch.object(module, "tqdm", Bar):
-        module.distill(pairs, replace(CONFIG, kimg=kimg, tick_kimg=kimg, bfloat16=bfloat16), out, real, device)
+        module.distill(pairs, replace(CONFIG, kimg=kimg, tick_kimg=kimg, bfloat16=bfloat16, compile=compile), out,
+                       real, device)
     return ours, theirs
-
-
-def now(device):
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def pairs_a_second(rounds):
     return STEPS * CONFIG.batch / median(rounds[1:])
+
+
+def whole(rate, pairs, real, out, device):
+    """What a rate in pairs a second means for the whole training, and on a GPU for the device."""
+    clock(pairs, real, out, STEPS, device, False, counter=(counter := FlopCounterMode(display=False)))
+    work = counter.get_total_flops() / STEPS / CONFIG.batch
+    told = (f"At the highest rate {WHOLE:,} pairs, 150 epochs of 50,000, take {WHOLE / rate / 60:,.1f} minutes; "
+            f"{work / 1e9:.2f} GFLOP a pair, {rate * work / 1e12:,.2f} TFLOP/s")
+    if device == "cpu":
+        return told + "."
+    top = matmul_peak(torch.bfloat16)
+    return told + f", {rate * work / top:.1%} of the {top / 1e12:,.0f} TFLOP/s of a large bfloat16 matrix product."
 
 
 # ---------------------------------------------------------------- theirs
@@ -221,7 +252,7 @@ def compare_losses(original, pairs, real, out, device):
 
 # ---------------------------------------------------------------- what is said
 
-def report(lines, peak, pairs, rounds, device):
+def report(lines, rounds, device):
     head = ["", "pairs/s", "the original, pairs/s", "ratio"]
     rows = [line for line in lines if isinstance(line, list)]
     head = head[:len(rows[0])]
@@ -229,8 +260,7 @@ def report(lines, peak, pairs, rounds, device):
     where = provenance("", "")["hardware"] if device != "cpu" else f"{torch.get_num_threads()} CPU cores"
     sets = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in _cpu_flags()]
     told = [line for line in lines if isinstance(line, str)]
-    return "\n".join([*table, "", *told, f"Peak of resident memory with {pairs:,} pairs and as many real images: "
-                      f"{peak:,} MB.", f"Batch {CONFIG.batch}, medians of {rounds - 1} rounds of {STEPS} steps, in turn; "
+    return "\n".join([*table, "", *told, f"Batch {CONFIG.batch}, medians of {rounds - 1} rounds of {STEPS} steps, in turn; "
                       f"{where} ({platform.machine()}; {', '.join(sets) or 'no vector sets known'}), PyTorch "
                       f"{torch.__version__.split('+')[0]}, {datetime.date.today().isoformat()}."])
 

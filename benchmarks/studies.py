@@ -75,6 +75,7 @@ STUDIES = {
         "adversarial-0.3": dict(adversarial_weight=0.3),
         "no-pixel-loss": dict(pixel_weight=0.0),
         "latent-first-layer-only": dict(skip_z=False),
+        "classifier-features": dict(features="classifier"),  # of a classifier of the pairs, trained first, then fixed
     }),
     "equal-cost": Study(120, 5000, (0, 1), {"default": {}, "distylegan-2022": dict(preset="distylegan-2022")}),
     "frontier": Study(60, 5000, (0,), {

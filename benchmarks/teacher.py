@@ -9,12 +9,12 @@ whatever else the machine does meets both; the ratio is that of the medians.
 import platform
 import statistics
 import sys
-import time
 import warnings
 from pathlib import Path
 
 import torch
 import tyro
+from gpu import matmul_peak, seconds
 
 from gsoc_kd.evaluate import cost
 from gsoc_kd.files import InputError
@@ -36,25 +36,6 @@ def official(path):
         if name.endswith("noise_strength"):
             parameter.fill_(0.1)
     return network
-
-
-def seconds(draw, device):
-    """Wall-clock seconds of one call, the device's queue empty before and after."""
-    def wait():
-        if device == "cuda":
-            torch.cuda.synchronize()
-    wait()
-    start = time.perf_counter()
-    draw()
-    wait()
-    return time.perf_counter() - start
-
-
-def matmul_peak(dtype, size=8192, repeats=20):
-    """Operations a second that a large matrix product reaches on the GPU: the peak that a program can see."""
-    a, b = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(2))
-    a @ b
-    return repeats * 2 * size ** 3 / seconds(lambda: [a @ b for _ in range(repeats)], "cuda")
 
 
 @torch.inference_mode()

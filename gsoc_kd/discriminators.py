@@ -37,7 +37,7 @@ class DiStyleGANDiscriminator(nn.Module):
     def forward(self, x, y):
         maps = []
         for conv in self.convs:
-            x = F.leaky_relu(conv(x), 0.2)
+            x = F.leaky_relu(conv(x), 0.2, inplace=True)
             maps.append(x)
         h = F.glu(self.project(x.flatten(1)), 1)                                         # (N, project_dim)
         return self.output(torch.cat([h, class_weights(y, self.num_classes).to(h)], 1)).squeeze(1), maps
@@ -73,7 +73,7 @@ class ProjectionDiscriminator(nn.Module):
         for conv in self.convs:
             if self.group and conv is self.convs[-1]:
                 x = torch.cat([x, minibatch_deviation(x, self.group)], 1)                # (N, 4 width + 1, ...)
-            x = F.leaky_relu(conv(x), 0.2)
+            x = F.leaky_relu(conv(x), 0.2, inplace=True)
             maps.append(x)
         h = x.sum((2, 3))                                                                # (N, 8 width)
         e = self.embedding(class_weights(y, self.num_classes))

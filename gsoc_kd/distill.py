@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from . import runs
 from .discriminators import DiStyleGANDiscriminator, ProjectionDiscriminator, augment
+from .features import FeatureClassifier, fixed_feature_loss, train_features
 from .figures import film
 from .files import InputError, sha256
 from .generators import ConvGenerator, DiStyleGANGenerator
@@ -60,6 +61,8 @@ class DistillConfig:
     bfloat16: bool | None = None  # mixed precision; None: where the device gains from it
     disc_labels: bool = True  # the disc sees the labels; without, it judges pictures alone
     pixel_half_kimg: float = 0.0  # the pixel weight halves every so many thousand pairs; 0: it stays
+    compile: bool = False  # torch.compile: quicker on a GPU after some minutes; needs a C++ compiler
+    features: str = "disc"  # whose maps the feature loss compares: disc, or a classifier of the pairs, trained first
 
     @classmethod
     def preset(cls, name, **changes):
@@ -70,7 +73,8 @@ class DistillConfig:
     def __post_init__(self):
         runs.check_config(self, positive=("kimg", "tick_kimg", "batch", "disc_width", "adversarial_every", "lr",
                                           "disc_lr"), shares=("betas", "ema"))
-        for name, choices in (("student", ("conv", "distylegan")), ("disc", ("projection", "distylegan"))):
+        for name, choices in (("student", ("conv", "distylegan")), ("disc", ("projection", "distylegan")),
+                              ("features", ("disc", "classifier"))):
             if getattr(self, name) not in choices:
                 raise InputError(f"DistillConfig.{name} must be one of {choices}, got {getattr(self, name)!r}")
         if not max(self.feature_weight, self.pixel_weight, self.adversarial_weight, self.gan_weight) > 0:
@@ -124,12 +128,13 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
     if c.batch % world:
         raise InputError(f"DistillConfig.batch {c.batch} cannot be divided among {world} processes")
     with_gan, with_disc_gan = (real is not None and weight > 0 for weight in (c.gan_weight, c.disc_gan_weight))
-    with_disc = with_gan or with_disc_gan or max(c.feature_weight, c.adversarial_weight) > 0
+    disc_features, fixed_features = (c.feature_weight > 0 and c.features == name for name in ("disc", "classifier"))
+    with_disc = with_gan or with_disc_gan or disc_features or c.adversarial_weight > 0
     if real is not None and not (with_gan or with_disc_gan):
         warnings.warn("real images are given, but gan_weight and disc_gan_weight are 0: they are not used", stacklevel=2)
     if not with_gan and not max(c.feature_weight, c.pixel_weight, c.adversarial_weight) > 0:
         raise InputError("DistillConfig: only gan_weight is above 0, and that term needs real images: give real=...")
-    x_all, y_all, z_all = (torch.from_numpy(np.array(array)).to(device)
+    x_all, y_all, z_all = (torch.from_numpy(array).to(device)
                            for array in (pairs.images, pairs.labels, pairs.latents))
     if real is not None:
         real_images, real_labels = torch.from_numpy(real.images).to(device), torch.from_numpy(real.labels).to(device)
@@ -144,6 +149,9 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
     optimizer = torch.optim.Adam(student.parameters(), c.lr, betas=c.betas, fused=True)
     disc_optimizer = torch.optim.Adam(disc.parameters(), c.disc_lr, betas=c.betas, fused=True)
     parts = dict(student=student, disc=disc, average=average, optimizer=optimizer, disc_optimizer=disc_optimizer)
+    if fixed_features:
+        parts["classifier"] = classifier = FeatureClassifier(pairs.num_classes, pairs.resolution, c.disc_width).to(
+            device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
     # ---- folder, resume
     with accelerator.main_process_first():
@@ -158,6 +166,8 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
             part.load_state_dict(state[name])
     stats = runs.read_stats(folder, first) if accelerator.is_main_process else []
     plain_student, plain_disc = student, disc  # without the wrappers that share gradients between processes
+    if c.compile:  # in place, each shape for itself
+        student.compile(dynamic=False), disc.compile(dynamic=False)
     student, disc, optimizer, disc_optimizer = accelerator.prepare(student, disc, optimizer, disc_optimizer)
 
     # ---- the loop
@@ -167,7 +177,9 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
     bar = tqdm(total=steps * c.batch, initial=first * c.batch, desc="distill", unit="pair",
                disable=not accelerator.is_main_process)
     since = 0  # steps since the last tick
-    over = minutes is not None and runs.agreed(seconds >= 60 * minutes, accelerator)
+    over = runs.spent(minutes, seconds, accelerator)
+    if fixed_features and not first and not over:
+        train_features(classifier, x_all, y_all, c.batch, c.seed, bfloat16)
     for step in range(first, first if over else steps):
         since += 1
         rng = runs.rng(c.seed, step, device, stream=rank)
@@ -201,10 +213,11 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
             if with_disc_gan:
                 losses["disc_gan"] = hinge_discriminator(logits[2], logits[3])
                 disc_loss = disc_loss + c.disc_gan_weight * losses["disc_gan"]
-            disc_optimizer.zero_grad(set_to_none=True)
             accelerator.backward(disc_loss)
             disc_optimizer.step()
-            maps_teacher = [m[:len(y)].detach().float() for m in maps]
+            disc_optimizer.zero_grad(set_to_none=True)
+            maps_teacher = [m[:len(y)].detach().to(torch.float32, copy=True) for m in maps]
+            del maps
             plain_disc.eval().requires_grad_(False)  # looked through as it now is, spectral norms included
 
         # student step: the four terms, on the same draws of augmentation
@@ -213,13 +226,19 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
             losses["pixel"] = pixel_loss(x_teacher, x_student)
             halvings = step * c.batch / 1000 / c.pixel_half_kimg if c.pixel_half_kimg else 0
             loss = loss + c.pixel_weight * 0.5 ** halvings * losses["pixel"]
-        if with_disc and (c.feature_weight or adversarial):
+        if fixed_features:
+            seen = augment(torch.cat([x_teacher, x_student]), runs.rng(c.seed, step, device, 100 + rank), c.shift,
+                           c.brightness, 2)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                losses["feature"] = fixed_feature_loss(classifier, *seen.chunk(2))
+            loss = loss + c.feature_weight * losses["feature"]
+        if with_disc and (disc_features or adversarial):
             seen, labels = ([x_student, x_fresh], [y_disc, y_fresh]) if with_gan and adversarial else ([x_student], [y_disc])
             seen = augment(torch.cat(seen), runs.rng(c.seed, step, device, 100 + rank), c.shift, c.brightness, len(seen))
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 logits, maps = plain_disc(seen, torch.cat(labels))
             logits = logits.float().split(len(y))
-            if c.feature_weight:
+            if disc_features:
                 losses["feature"] = feature_loss(maps_teacher, [m[:len(y)].float() for m in maps])
                 loss = loss + c.feature_weight * losses["feature"]
             if c.adversarial_weight and adversarial:
@@ -229,15 +248,16 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
                 losses["gan"] = hinge_generator(logits[1])
                 loss = loss + c.gan_weight * losses["gan"]
         if losses.keys() - {"disc", "disc_gan"}:
-            optimizer.zero_grad(set_to_none=True)
             accelerator.backward(loss)
             optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
             runs.update_average(average, plain_student, c.ema, step)
         means.add(**losses)
+        x_student = x_fresh = seen = logits = maps = maps_teacher = loss = None  # free before the next step's come
         bar.update(c.batch)
 
         # tick: read the losses, save, draw
-        over = minutes is not None and runs.agreed(seconds + timer() - clock >= 60 * minutes, accelerator)
+        over = runs.spent(minutes, seconds + timer() - clock, accelerator, step)
         if (step + 1) % tick == 0 or step + 1 == steps or over:
             row = {"step": step + 1, "kimg": (step + 1) * c.batch / 1000, **means.take(accelerator)}
             runs.check_finite(row, plain_student, step + 1, folder)

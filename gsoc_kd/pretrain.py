@@ -137,8 +137,8 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
     generator, disc = (n.to(device, memory_format=layout) for n in (generator, disc))
     options = dict(noise_mode="random") if c.architecture == "stylegan2" else {}
     average = AveragedModel(generator)
-    optimizer = torch.optim.Adam(generator.parameters(), c.lr, betas=c.betas)
-    disc_optimizer = torch.optim.Adam(disc.parameters(), c.disc_lr, betas=c.betas)
+    optimizer = torch.optim.Adam(generator.parameters(), c.lr, betas=c.betas, fused=True)
+    disc_optimizer = torch.optim.Adam(disc.parameters(), c.disc_lr, betas=c.betas, fused=True)
     parts = dict(generator=generator, disc=disc, average=average, optimizer=optimizer, disc_optimizer=disc_optimizer)
 
     # ---- folder, resume
@@ -153,7 +153,7 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
     stats = runs.read_stats(folder, first) if accelerator.is_main_process else []
     plain_generator, plain_disc = generator, disc  # without the wrappers that share gradients between processes
     if c.compile:                                      # in place; `.forward`, for R1, stays as it is
-        generator.compile(), disc.compile()
+        generator.compile(dynamic=False), disc.compile(dynamic=False)
     generator, disc, optimizer, disc_optimizer = accelerator.prepare(generator, disc, optimizer, disc_optimizer)
     of_disc, of_generator = ((hinge_discriminator, hinge_generator) if c.loss == "hinge" else
                              (logistic_discriminator, logistic_generator))
@@ -165,11 +165,12 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
     bar = tqdm(total=steps * c.batch, initial=first * c.batch, desc="pretrain", unit="img",
                disable=not accelerator.is_main_process)
     since = 0  # steps since the last tick
-    over = minutes is not None and runs.agreed(seconds >= 60 * minutes, accelerator)
+    over = runs.spent(minutes, seconds, accelerator)
     for step in range(first, first if over else steps):
         since += 1
         rng = runs.rng(c.seed, step, device, stream=rank)
-        torch.manual_seed(rng.initial_seed())                                            # StyleGAN2's noise pictures
+        if options:
+            torch.manual_seed(rng.initial_seed())                                        # StyleGAN2's noise pictures
         rows = batches(step)[rank::world]
         x, y = to_float(images[rows]), labels[rows]                                      # (B, 3, R, R), (B,)
         y_disc = y if c.disc_labels else x.new_zeros(len(y), len(real.classes))          # no class at all
@@ -213,7 +214,7 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
         bar.update(c.batch)
 
         # tick: read the losses, save, draw
-        over = minutes is not None and runs.agreed(seconds + timer() - clock >= 60 * minutes, accelerator)
+        over = runs.spent(minutes, seconds + timer() - clock, accelerator, step)
         if (step + 1) % tick == 0 or step + 1 == steps or over:
             row = {"step": step + 1, "kimg": (step + 1) * c.batch / 1000, **means.take(accelerator)}
             runs.check_finite(row, plain_generator, step + 1, folder)

@@ -295,6 +295,7 @@ def make_accelerator(device):
     """
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
+    quicken(device)
     wrapping = DistributedDataParallelKwargs(broadcast_buffers=False)
     try:
         accelerator = Accelerator(cpu=device.type == "cpu", kwargs_handlers=[wrapping])
@@ -306,11 +307,23 @@ def make_accelerator(device):
     return accelerator
 
 
-def agreed(flag, accelerator):
-    """The main process's yes or no, in every process."""
-    if accelerator.num_processes == 1:
-        return bool(flag)
-    return bool(broadcast(torch.tensor([int(flag)], device=accelerator.device)).item())
+def quicken(device):
+    """On CUDA, for the whole process: the quickest convolution of each shape is looked for once, and what is left in
+    float32 is multiplied in TF32."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+
+
+def spent(minutes, seconds, accelerator, step=0):
+    """Whether a run of so many seconds has used up its minutes (None: no limit), the same in every process.
+
+    Several processes wait for their devices to hear the main one's answer, so they ask at every tenth step only.
+    """
+    if minutes is None or accelerator.num_processes == 1:
+        return minutes is not None and seconds >= 60 * minutes
+    return step % 10 == 0 and bool(broadcast(torch.tensor([int(seconds >= 60 * minutes)],
+                                                          device=accelerator.device)).item())
 
 
 def fast_bfloat16(device):

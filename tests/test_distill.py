@@ -1,5 +1,6 @@
 """Distillation: the objective computed by hand, each term with its switch, runs that survive being killed."""
 import dataclasses
+import gc
 import importlib
 import json
 import os
@@ -106,6 +107,7 @@ def test_presets_and_what_they_build():
 @pytest.mark.parametrize("changes, message", [
     (dict(lr=-1.0), "lr"), (dict(adversarial_every=0), "adversarial_every"),
     (dict(pixel_weight=-0.1), "pixel_weight"),
+    (dict(features="judge"), "features must be one of"),
     (dict(ema=1.5), "ema"), (dict(student="stylegan"), "student must be one of.*'stylegan'"),
     (dict(disc="none"), "disc must be one of"), (dict(betas=(0.5, 2.0)), "betas"), (dict(epochs=3), "epochs"),
     (dict(feature_weight=0.0, pixel_weight=0.0, adversarial_weight=0.0), "all weights")])
@@ -236,6 +238,27 @@ def test_weights_reach_the_student(pairs, tmp_path):
                 first("d", adversarial_weight=3.0)}) == 4
 
 
+def test_a_classifiers_maps_take_the_place_of_the_discs(whole, pairs, tmp_path, monkeypatch):
+    """Trained before the first step, stored, not trained again; resumed exactly; and no disc where none is needed."""
+    trained, original = [], module.train_features
+    monkeypatch.setattr(module, "train_features", lambda *args: trained.append(args) or original(*args))
+    fixed = distill(pairs, config(features="classifier"), tmp_path / "fixed", device="cpu")
+    assert terms(fixed) == terms(whole) and fixed.stats[0]["feature"] != whole.stats[0]["feature"]
+    before, after = (torch.load(fixed.folder / name, weights_only=True)["classifier"]
+                     for name in ("checkpoint.previous.pt", "checkpoint.pt"))
+    torch.testing.assert_close(before, after, rtol=0, atol=0)                 # frozen, spectral norms included
+    assert len(trained) == 1
+    half = distill(pairs, config(features="classifier", kimg=0.064), tmp_path / "half", device="cpu")
+    monkeypatch.setattr(module, "train_features", None)
+    half = distill(pairs, config(features="classifier"), half.folder, device="cpu")
+    assert_same(half.student, fixed.student)
+    assert untimed(half.stats) == untimed(fixed.stats)
+    monkeypatch.setattr(module, "train_features", original)
+    alone = distill(pairs, config(features="classifier", kimg=0.032, adversarial_weight=0.0), tmp_path / "alone",
+                    device="cpu")
+    assert terms(alone) == {"pixel", "feature"}
+
+
 def test_unused_real_images_are_told(pairs, real, tmp_path):
     with pytest.warns(UserWarning, match="they are not used"):
         run = distill(pairs, config(kimg=0.016), tmp_path / "run", real, "cpu")
@@ -252,6 +275,51 @@ def test_distillation_learns(pairs, tmp_path):
         drawn = run.student(torch.from_numpy(np.array(pairs.latents)).float(), torch.from_numpy(pairs.labels))
     grey = x.median(0).values.sub(x).abs().mean()                             # the best picture for all
     assert pixel_loss(x, drawn) < 1.1 * grey
+
+
+# ---------------------------------------------------------------- memory, compilation
+
+def test_a_step_leaves_no_graph_no_gradient_and_no_second_copy_of_the_pairs(pairs, real, tmp_path, monkeypatch):
+    left, mapped = [], []
+
+    class Bar:
+        def __init__(self, **_):
+            pass
+
+        def update(self, _):
+            tensors = [t for t in gc.get_objects() if isinstance(t, torch.Tensor)]
+            left.extend(t.shape for t in tensors if t.grad_fn is not None and t.ndim)  # losses have no dimensions
+            left.extend(t.shape for t in tensors if t.is_leaf and t.grad is not None)
+            mapped.extend(t.data_ptr() for t in tensors if t.dtype == torch.uint8 and t.shape == pairs.images.shape)
+
+        close = set_postfix = lambda self, *_: None
+
+    gc.collect()
+    monkeypatch.setattr(module, "tqdm", Bar)
+    c = config(kimg=0.064, adversarial_every=2, gan_weight=0.1, disc_gan_weight=0.1)
+    distill(pairs, c, tmp_path / "run", real, "cpu")
+    assert left == [] and set(mapped) == {pairs.images.ctypes.data}
+
+
+def test_compiled_networks_serve_both_steps(pairs, tmp_path, monkeypatch):
+    """Compiling itself takes long: a stand-in is called. A compiled run resumes exactly."""
+    calls = []
+
+    def compile(self, **options):
+        def compiled(*args, **options):
+            calls.append(type(self).__name__)
+            return self._call_impl(*args, **options)
+        self._compiled_call_impl = compiled                 # what torch.nn.Module.compile sets
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile)
+    plain = distill(pairs, config(kimg=0.064), tmp_path / "plain", device="cpu")
+    assert calls == []
+    distill(pairs, config(kimg=0.016, tick_kimg=0.016, compile=True), tmp_path / "one", device="cpu")
+    assert calls == ["ConvGenerator", "ProjectionDiscriminator", "ProjectionDiscriminator"]
+    distill(pairs, config(kimg=0.032, compile=True), tmp_path / "run", device="cpu")
+    run = distill(pairs, config(kimg=0.064, compile=True), tmp_path / "run", device="cpu")
+    assert_same(run.student, plain.student)
+    assert untimed(run.stats) == untimed(plain.stats)
 
 
 # ---------------------------------------------------------------- what a run leaves behind

@@ -228,6 +228,20 @@ def test_a_loss_that_is_not_finite_stops_and_the_last_checkpoint_stays(real, tmp
     assert all(p.isfinite().all() for p in saved.parameters())
 
 
+def test_a_run_from_before_adam_was_fused_goes_on_with_the_adam_that_it_had(whole, real, tmp_path):
+    run = pretrain(real, config(kimg=0.064), tmp_path / "run", "cpu")
+    state = torch.load(run.folder / "checkpoint.pt", weights_only=True)
+    for name in ("optimizer", "disc_optimizer"):
+        assert state[name]["param_groups"][0]["fused"] is True
+        state[name]["param_groups"][0]["fused"] = None
+    torch.save(state, run.folder / "checkpoint.pt")
+    run = pretrain(real, config(), tmp_path / "run", "cpu")
+    state = torch.load(run.folder / "checkpoint.pt", weights_only=True)
+    assert state["optimizer"]["param_groups"][0]["fused"] is None
+    for row, expected in zip(run.stats, whole.stats, strict=True):            # the same sums, otherwise rounded
+        assert row["disc"] == pytest.approx(expected["disc"], abs=1e-2)
+
+
 # ---------------------------------------------------------------- choices
 
 def style(**changes):
@@ -319,7 +333,7 @@ def test_compiled_networks_serve_every_step_but_r1(real, tmp_path, monkeypatch):
     """R1 differentiates twice, which a compiled network cannot. Compiling itself takes long: a stand-in is called."""
     calls = []
 
-    def compile(self):
+    def compile(self, **options):
         def compiled(*args, **options):
             calls.append(type(self).__name__)
             return self._call_impl(*args, **options)
