@@ -2,6 +2,7 @@
 import dataclasses
 import gc
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -320,6 +321,48 @@ def test_compiled_networks_serve_both_steps(pairs, tmp_path, monkeypatch):
     run = distill(pairs, config(kimg=0.064, compile=True), tmp_path / "run", device="cpu")
     assert_same(run.student, plain.student)
     assert untimed(run.stats) == untimed(plain.stats)
+
+
+def test_a_budget_in_minutes_stops_with_a_tick_and_more_minutes_go_on(whole, pairs, tmp_path):
+    ticking = itertools.count()
+
+    def go_on(minutes):
+        return distill(pairs, config(), tmp_path / "run", None, "cpu", minutes, lambda: float(next(ticking)))
+
+    first = go_on(1 / 60)                                                     # a second a look at the clock
+    assert [(row["step"], row["seconds"]) for row in first.stats] == [(1, 2.0)]
+    assert go_on(1 / 60).stats == first.stats                                 # spent: no further step
+    rest = go_on(1000)
+    assert [row["step"] for row in rest.stats] == [1, 2, 4, 6, 8]
+    assert_same(rest.student, whole.student)
+    with pytest.raises(InputError, match="minutes is -1"):
+        go_on(-1)
+
+
+def test_a_pixel_weight_that_halves(pairs, tmp_path, monkeypatch):
+    """The weight that the pixel loss got at every step, from the gradient that reached it."""
+    seen, original = [], module.pixel_loss
+
+    def noted(x_teacher, x_student):
+        loss = original(x_teacher, x_student)
+        loss.register_hook(lambda gradient: seen.append(float(gradient)))
+        return loss
+
+    monkeypatch.setattr(module, "pixel_loss", noted)
+    distill(pairs, config(pixel_weight=0.5, pixel_half_kimg=0.032, kimg=0.08), tmp_path / "run", device="cpu")
+    np.testing.assert_allclose(seen, [0.5, 0.5 * 0.5 ** 0.5, 0.25, 0.25 * 0.5 ** 0.5, 0.125], rtol=1e-6)
+
+
+def test_a_disc_without_labels_judges_pictures_alone(pairs, tmp_path, monkeypatch):
+    labels, original = [], ProjectionDiscriminator.forward
+
+    def noted(self, x, y):
+        labels.append(y)
+        return original(self, x, y)
+
+    monkeypatch.setattr(ProjectionDiscriminator, "forward", noted)
+    distill(pairs, config(disc_labels=False, kimg=0.016), tmp_path / "run", device="cpu")
+    assert len(labels) == 2 and all(y.shape[1] == 3 and not y.any() for y in labels)
 
 
 # ---------------------------------------------------------------- what a run leaves behind

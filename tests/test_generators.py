@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from gsoc_kd.distill import DistillConfig, make_networks
 from gsoc_kd.evaluate import cost
 from gsoc_kd.files import InputError, read_json
-from gsoc_kd.generators import (ConvGenerator, DiStyleGANGenerator, UpConv2d, class_weights, normalise_z,
+from gsoc_kd.generators import (UpBlock, ConvGenerator, DiStyleGANGenerator, UpConv2d, class_weights, normalise_z,
                                 orthogonal_init, reestimate_batchnorm)
 from gsoc_kd.teachers import EMBEDDED
 
@@ -187,6 +187,16 @@ def test_conv_generator_computes_what_its_description_says(skip_z):
         h = h.repeat_interleave(2, 2).repeat_interleave(2, 3)
         h = norm(F.conv2d(h, block.conv.weight, padding=1), block.norm)
     torch.testing.assert_close(network(z, y), network.to_rgb(h).tanh(), rtol=0, atol=1e-5)
+
+
+def test_a_gated_block_is_twice_as_wide_and_half_of_it_gates():
+    torch.manual_seed(0)
+    block = UpBlock(4, 3, 5, "glu").eval()
+    x, e = torch.randn(2, 4, 4, 4), torch.randn(2, 5)
+    wide = block.norm(block.conv(x), e)                                       # (2, 6, 8, 8)
+    assert wide.shape == (2, 6, 8, 8)
+    torch.testing.assert_close(block(x, e), wide[:, :3] * wide[:, 3:].sigmoid())
+    assert tiny_conv(block="glu")(torch.randn(2, 8), torch.tensor([0, 1])).shape[0] == 2
 
 
 def test_rank_and_separable_blocks_are_smaller_and_draw():

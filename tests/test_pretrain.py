@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -373,14 +372,14 @@ def test_a_run_from_before_a_field_existed_goes_on(whole, real):
 
 # ---------------------------------------------------------------- a budget, scores a tick, the judge
 
-def test_a_budget_in_minutes_stops_with_a_tick_and_more_minutes_go_on(whole, real, tmp_path, monkeypatch):
+def test_a_budget_in_minutes_stops_with_a_tick_and_more_minutes_go_on(whole, real, tmp_path):
     ticking = itertools.count()
-    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: float(next(ticking))))  # a second a look
-    first = pretrain(real, config(), tmp_path / "run", "cpu", minutes=1 / 60)
+    timer = lambda: float(next(ticking))  # noqa: E731  a second a look
+    first = pretrain(real, config(), tmp_path / "run", "cpu", minutes=1 / 60, timer=timer)
     assert [(row["step"], row["seconds"]) for row in first.stats] == [(1, 2.0)]
-    again = pretrain(real, config(), tmp_path / "run", "cpu", minutes=1 / 60)
+    again = pretrain(real, config(), tmp_path / "run", "cpu", minutes=1 / 60, timer=timer)
     assert again.stats == first.stats                                         # spent: no further step
-    more = pretrain(real, config(), tmp_path / "run", "cpu", minutes=3 / 60)  # of 3 seconds 1 is left
+    more = pretrain(real, config(), tmp_path / "run", "cpu", minutes=3 / 60, timer=timer)  # of 3 seconds 1 is left
     assert [row["step"] for row in more.stats] == [1, 2] and more.stats[-1]["seconds"] == 4.0
     rest = pretrain(real, config(), tmp_path / "run", "cpu", minutes=1000)
     assert [row["step"] for row in rest.stats] == [1, 2, 4, 6, 8]

@@ -369,3 +369,17 @@ def test_one_process_looks_at_the_clock_at_every_step_and_several_at_every_tenth
     assert not runs.spent(1, 60, two, step=3)
     with pytest.raises(AttributeError):
         runs.spent(1, 60, two, step=20)
+
+
+# ---------------------------------------------------------------- average
+
+def test_the_average_ramps_up_to_its_share():
+    network = torch.nn.Linear(1, 1, bias=False)
+    average, expected = torch.optim.swa_utils.AveragedModel(network), 0.0
+    for step in range(30):
+        with torch.no_grad():
+            network.weight.fill_(float(step))
+        runs.update_average(average, network, 0.7, step)
+        share = min(0.7, step / (step + 9))                                   # 0, 0.1, 0.18, ... 0.7 from step 21 on
+        expected = share * expected + (1 - share) * step
+    assert average.module.weight.item() == pytest.approx(expected) and int(average.n_averaged) == 0
