@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from gsoc_kd.distill import DistillConfig, make_networks
 from gsoc_kd.evaluate import cost
 from gsoc_kd.files import InputError, read_json
-from gsoc_kd.generators import (UpBlock, ConvGenerator, DiStyleGANGenerator, UpConv2d, class_weights, normalise_z,
+from gsoc_kd.generators import (ConvGenerator, DiStyleGANGenerator, UpBlock, UpConv2d, class_weights, normalise_z,
                                 orthogonal_init, reestimate_batchnorm)
 from gsoc_kd.teachers import EMBEDDED
 
@@ -196,7 +196,7 @@ def test_a_gated_block_is_twice_as_wide_and_half_of_it_gates():
     wide = block.norm(block.conv(x), e)                                       # (2, 6, 8, 8)
     assert wide.shape == (2, 6, 8, 8)
     torch.testing.assert_close(block(x, e), wide[:, :3] * wide[:, 3:].sigmoid())
-    assert tiny_conv(block="glu")(torch.randn(2, 8), torch.tensor([0, 1])).shape[0] == 2
+    assert tiny_conv(block="glu")(torch.randn(2, 6), torch.tensor([0, 1])).shape == (2, 3, 32, 32)
 
 
 def test_rank_and_separable_blocks_are_smaller_and_draw():
