@@ -27,8 +27,7 @@ from unittest import mock
 import numpy as np
 import torch
 import tyro
-from gpu import matmul_peak, now
-from torch.utils.flop_counter import FlopCounterMode
+from gpu import matmul_peak, now, step_operations
 
 from gsoc_kd import runs
 from gsoc_kd.distill import DistillConfig
@@ -103,23 +102,18 @@ def noise(folder, pairs):
 
 # ---------------------------------------------------------------- ours
 
-def clock(pairs, real, out, steps, device, bfloat16, compile=False, original=None, counter=None):
-    """Seconds of every ten steps of `distill`, and of ten steps of the original's that follow each of them; the first
-    ten are entered into `counter`, if given."""
+def clock(pairs, real, out, steps, device, bfloat16, compile=False, original=None):
+    """Seconds of every ten steps of `distill`, and of ten steps of the original's that follow each of them."""
     ours, theirs = [], []
 
     class Bar:
         def __init__(self, **_):
-            if counter:
-                counter.__enter__()
             self.step, self.start = 0, now(device)
 
         def update(self, _):
             self.step += 1
             if self.step % STEPS == 0:
                 ours.append(now(device) - self.start)
-                if counter and self.step == STEPS:
-                    counter.__exit__(None, None, None)
                 if original:
                     theirs.append(original.round())
                 self.start = now(device)
@@ -142,8 +136,9 @@ def pairs_a_second(rounds):
 
 def whole(rate, pairs, real, out, device):
     """What a rate in pairs a second means for the whole training, and on a GPU for the device."""
-    clock(pairs, real, out, STEPS, device, False, counter=(counter := FlopCounterMode(display=False)))
-    work = counter.get_total_flops() / STEPS / CONFIG.batch
+    kimg = STEPS * CONFIG.batch / 1000
+    short = replace(CONFIG, kimg=kimg, tick_kimg=kimg, bfloat16=False)
+    work = step_operations(module, lambda: module.distill(pairs, short, out, real, device), STEPS) / CONFIG.batch
     told = (f"At the highest rate {WHOLE:,} pairs, 150 epochs of 50,000, take {WHOLE / rate / 60:,.1f} minutes; "
             f"{work / 1e9:.2f} GFLOP a pair, {rate * work / 1e12:,.2f} TFLOP/s")
     if device == "cpu":

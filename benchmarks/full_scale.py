@@ -15,6 +15,7 @@ report. A stage that is finished is not repeated, one that was stopped goes on. 
 import datetime
 import shutil
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from gsoc_kd.pairs import draw_latents, make_pairs
 from gsoc_kd.pretrain import PretrainConfig, pretrain
 from gsoc_kd.teachers import GENERATORS, black_box, load_teacher
 from gsoc_kd.weights import load_network, provenance, save_network
+from gpu import matmul_peak, step_operations
 from pieces import is_piece, join, split
 
 MORE_TO_DO = 3        # exit code of a slice that is not the last one
@@ -106,6 +108,8 @@ def main(real: str = "cifar10", out: Path = Path("runs/full-scale"), scale: str 
             finish_student(name, student, images, teacher, out, device, deadline)
         for name in ("teacher", *plan.students):
             finish_scores(name, teacher, plan.scored, out, device, deadline)
+        peak = matmul_peak(torch.bfloat16) if device.startswith("cuda") else None
+        write_json(out / "scores" / "peak.json", {"operations_per_second": peak})
         print(report(plan, teacher, out))
         return 0
     except SliceOver as over:
@@ -152,16 +156,23 @@ def finish_teacher(images, plan, out, total, device, deadline):
         if (piece := folder / "checkpoint.pt.000").is_file():
             join(piece, folder / "checkpoint.pt", remove=True)
         run = train(lambda minutes: pretrain(images, config, folder, device, minutes), folder, total, deadline)
-        publish(run, network)
+        publish(run, network, operations(pretrain, images, config, device))
     return load_teacher(network, device=device)
 
 
 def finish_pairs(teacher, per_class, out, deadline):
     """So many triples a class; stopped at the deadline they go on where they were."""
+    drawn, start = [], time.time()
+
     def draw(z, y):
         left(deadline, 0)
+        drawn.append(len(z))
         return teacher(z, y)
-    return make_pairs(replace(teacher, draw=draw), per_class, seed=0, out=out / f"pairs-{per_class}")
+
+    pairs = make_pairs(replace(teacher, draw=draw), per_class, seed=0, out=out / f"pairs-{per_class}")
+    if drawn:
+        write_json(out / "scores" / f"{pairs.path.name}.json", {"pairs_per_second": sum(drawn) / (time.time() - start)})
+    return pairs
 
 
 def finish_student(name, student, images, teacher, out, device, deadline):
@@ -170,16 +181,26 @@ def finish_student(name, student, images, teacher, out, device, deadline):
         return
     config = DistillConfig.preset(student.preset, **student.changes)
     pairs = finish_pairs(teacher, student.per_class, out, deadline)
-    folder = out / "students" / name
-    publish(train(lambda minutes: distill(pairs, config, folder, images if student.real else None, device, minutes),
-                  folder, None, deadline), network)
+    folder, real = out / "students" / name, images if student.real else None
+    run = train(lambda minutes: distill(pairs, config, folder, real, device, minutes), folder, None, deadline)
+    publish(run, network, operations(distill, pairs, config, device, real=real))
 
 
-def publish(run, network):
+def operations(verb, data, config, device, **more):
+    """Operations of a training step for each picture or pair of its batch."""
+    steps = 40  # a multiple of the steps from one R1 penalty, or adversarial term, to the next
+    kimg = steps * config.batch / 1000
+    with tempfile.TemporaryDirectory() as folder:
+        short = replace(config, kimg=kimg, tick_kimg=kimg, compile=False)
+        return step_operations(sys.modules[verb.__module__], lambda: verb(data, short, Path(folder) / "run", device=device,
+                                                                          **more), steps) / config.batch
+
+
+def publish(run, network, work):
     """The averaged generator of a finished run, in float16, with the run's statistics beside its scores."""
     network.parent.mkdir(parents=True, exist_ok=True)
     told = read_json(run.folder / "student" / "provenance.json")
-    write_json(network.parents[1] / "scores" / f"{network.name}.run.json", run.stats[-1])
+    write_json(network.parents[1] / "scores" / f"{network.name}.run.json", {**run.stats[-1], "operations": work})
     if (run.folder / "film.gif").is_file():
         shutil.copyfile(run.folder / "film.gif", network.parents[1] / "scores" / f"{network.name}.gif")
     save_network(run.student, network, told, torch.float16)
@@ -230,13 +251,24 @@ def answer(rows):
 
 
 def speeds(plan, out):
-    """What training and sampling reached, a line each."""
-    lines = []
+    """What pretraining, pairs, distillation and sampling reached, a line each."""
+    lines, peak = [], read_json(out / "scores" / "peak.json")["operations_per_second"]
+
+    def share(operations, rate):
+        return f" ({operations * rate / peak:.1%} of the device's bfloat16 peak)" if peak else ""
+
     for name in ("teacher", *plan.students):
-        last, scores = (read_json(out / "scores" / f"{name}{end}.json") for end in (".run", ""))
-        lines.append(f"* {name}: {last['kimg']:,.0f} thousand pictures in {last['seconds'] / 60:.1f} minutes, "
-                     f"{last['kimg'] * 1000 / max(last['seconds'], 0.1):,.0f} a second; it draws "
-                     f"{scores['images_per_second']:,.0f} a second ({scores['hardware']}, {scores['date']}).")
+        run, scores = (read_json(out / "scores" / f"{name}{end}.json") for end in (".run", ""))
+        rate, drawn = run["kimg"] * 1000 / max(run["seconds"], 0.1), scores["images_per_second"]
+        lines.append(f"* {name}: trained on {run['kimg']:,.0f} thousand pictures in {run['seconds'] / 60:.1f} minutes, "
+                     f"{rate:,.0f} a second{share(run['operations'], rate)}; draws {drawn:,.0f} a second"
+                     f"{share(2 * scores['macs'], drawn)}; {scores['hardware']}, {scores['date']}.")
+    for file in sorted((out / "scores").glob("pairs-*.json")):
+        rate = read_json(file)["pairs_per_second"]
+        macs = read_json(out / "scores" / "teacher.json")["macs"]
+        lines.append(f"* {file.stem}: {rate:,.0f} pairs a second{share(2 * macs, rate)}, with what writing them takes.")
+    if peak:
+        lines.append(f"* The peak is that of a large bfloat16 matrix product, {peak / 1e12:,.0f} TFLOP/s.")
     return "\n".join(lines)
 
 

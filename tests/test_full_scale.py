@@ -14,6 +14,7 @@ from PIL import Image
 
 from gsoc_kd.distill import DistillConfig
 from gsoc_kd.distill import make_networks as student_networks
+from gsoc_kd.evaluate import cost
 from gsoc_kd.files import InputError, read_json
 from gsoc_kd.generators import DiStyleGANGenerator
 from gsoc_kd.pretrain import PretrainConfig, averaged
@@ -77,7 +78,12 @@ def test_it_leaves_networks_scores_and_a_report(whole):
         "table.md", "frontier.png", "pictures.png", *(f"{name}.gif" for name in NAMES)}
     table = (whole / "report" / "table.md").read_text()
     for name in NAMES:
-        assert f"| {name} | " in table and f"* {name}: " in table
+        assert f"| {name} | " in table and f"* {name}: trained on 0 thousand pictures in " in table
+        run = read_json(whole / "scores" / f"{name}.run.json")
+        # two a multiply-accumulate, forward and twice that backward, 16 products for 36 where training upsamples (UpConv2d)
+        least = 2 * 3 * 16 / 36 * cost(load_teacher(whole / "networks" / name))["macs"]
+        assert run["operations"] > least
+    assert "* pairs-13: " in table and "peak" not in table  # a CPU's is not known
     assert ("90 % of the teacher's class agreement" in table) and "| real test images (floor) |" in table
     assert read_json(whole / "pairs-13" / "manifest.json")["counts"] == [13] * 10
     assert read_json(whole / "pairs-26" / "manifest.json")["teacher"] == "teacher"
@@ -85,7 +91,7 @@ def test_it_leaves_networks_scores_and_a_report(whole):
 
 
 def test_a_finished_reference_is_not_repeated(whole, real, monkeypatch):
-    for verb in ("pretrain", "distill", "evaluate"):
+    for verb in ("pretrain", "distill", "evaluate", "operations"):
         monkeypatch.setattr(full_scale, verb, None)
     assert full_scale.main(real, whole, "smoke", device="cpu") == 0
 
@@ -122,6 +128,19 @@ def test_a_slice_that_is_over_begins_nothing(real, tmp_path, monkeypatch):
     assert not (tmp_path / "networks").exists()
     with pytest.raises(InputError, match="no scale 'huge'"):
         full_scale.main(real, tmp_path, "huge")
+
+
+def test_shares_of_the_peak_are_told_where_it_is_known(whole, tmp_path):
+    out = shutil.copytree(whole, tmp_path / "out")
+    run, scores = (out / "scores" / f"teacher{end}.json" for end in (".run", ""))
+    run.write_text(json.dumps({"kimg": 600, "seconds": 60.0, "operations": 1e6}))       # 10,000 a second: 1e10
+    scores.write_text(json.dumps({**read_json(scores), "images_per_second": 500.0, "macs": 20_000_000}))      # 2e10
+    (out / "scores" / "pairs-13.json").write_text(json.dumps({"pairs_per_second": 250.0}))                    # 1e10
+    (out / "scores" / "peak.json").write_text(json.dumps({"operations_per_second": 1e11}))
+    told = full_scale.speeds(full_scale.SCALES["smoke"], out)
+    assert ("600 thousand pictures in 1.0 minutes, 10,000 a second (10.0% of the device's bfloat16 peak); "
+            "draws 500 a second (20.0% of") in told
+    assert "* pairs-13: 250 pairs a second (10.0% of" in told and "matrix product, 0 TFLOP/s" in told
 
 
 def test_a_packed_checkpoint_trains_on_like_the_whole_one():
