@@ -16,10 +16,10 @@ import functools
 import torch
 import torch.nn.functional as F
 
-# by the step between two pixels: 1, or 2 for up
-POINTS = {1: (0, 0.75, -0.75, 1.5, -1.5), 2: (0, 0.75, -0.75, 1.5)}           # infinity comes on top
-TILE = {1: 4, 2: 2}                                                           # step * (TILE - 1) + 3 points
-FEWEST_CHANNELS, FEWEST_TILES = {1: 128, 2: 384}, 128       # with fewer, evaluating takes longer than it saves
+# By the step from pixel to pixel, 1 or (up) 2. Infinity is a point too; in all step * (TILE - 1) + 3.
+POINTS = {1: (0, 0.75, -0.75, 1.5, -1.5), 2: (0, 0.75, -0.75, 1.5)}
+TILE = {1: 4, 2: 2}
+FEWEST_CHANNELS, FEWEST_TILES = {1: 128, 2: 384}, {1: 128, 2: 512}    # with fewer it was no faster, one core
 
 
 def inference(x):
@@ -31,10 +31,12 @@ def inference(x):
 
 def suits(x, weight, up=False):
     """Whether `convolve` may replace a convolution and is faster: 3x3, inference, enough channels and pixels."""
+    if not inference(x) or weight.shape[2:] != (3, 3):
+        return False
     step, (N, _, H, W) = 1 + up, x.shape
-    tiles = N * (H // TILE[step]) * (W // TILE[step])
-    return (weight.shape[2:] == (3, 3) and H == W and H % TILE[step] == 0 and inference(x)
-            and min(weight.shape[:2]) >= FEWEST_CHANNELS[step] and tiles >= FEWEST_TILES)
+    tile = TILE[step]
+    return (H == W and H % tile == 0 and min(weight.shape[:2]) >= FEWEST_CHANNELS[step]
+            and N * (H // tile) ** 2 >= FEWEST_TILES[step])
 
 
 def values(points, count):
@@ -52,11 +54,10 @@ def matrices(size, fir):
     B = torch.zeros(size // tile, n, step * (size - 1) + 3, dtype=torch.float64)
     for t in range(len(B)):
         B[t, :, step * tile * t:][:, :n] = inverse.T
-    if fir:
-        taps = torch.tensor(fir, dtype=torch.float64).expand(n, 1, -1)
-        B = F.conv1d(B, taps, padding=1, groups=n)                            # R = 2 * size
-    else:
-        G, B = G.flip(1), B[:, :, 1:-1]                # networks correlate: taps reversed; padding 1; R = size
+    if fir:                                                                   # R = 2 * size
+        B = F.conv1d(B, torch.tensor(fir, dtype=torch.float64).expand(n, 1, -1), padding=1, groups=n)
+    else:                                # R = size by padding 1; networks correlate: the taps run backwards
+        G, B = G.flip(1), B[:, :, 1:-1]
     return E.float(), G.float(), B.float()
 
 
@@ -73,19 +74,19 @@ def convolve(x, weight, style, fir=None):
     E, G, B = matrices(size, fir)
     (n, tile), (T, _, R) = E.shape, B.shape
     weight = weight.permute(2, 3, 1, 0).reshape(9, -1)
-    U = [(torch.kron(g, G) @ weight).view(n, inputs, outputs) for g in G.split(1)]       # n x n points
-    E_row = torch.einsum("ai,tu->atui", E, torch.eye(T)).reshape(n * T, size)            # E and B for a whole row:
-    B_row = B.permute(2, 1, 0).reshape(R, n * T)                                         # point by point, all tiles
-    x = x.permute(2, 3, 0, 1).contiguous()                                               # (H, H, N, inputs)
+    U = [(torch.kron(g, G) @ weight).view(n, inputs, outputs) for g in G.split(1)]       # G W G^T
+    E_row = torch.einsum("ai,tu->atui", E, torch.eye(T)).reshape(n * T, size)   # E and B for whole rows of pixels
+    B_row = B.permute(2, 1, 0).reshape(R, n * T)
+    x = x.permute(2, 3, 0, 1).contiguous()                                      # (size, size, N, inputs)
     y = x.new_zeros(R, R, N, outputs)
     products = x.new_empty(n, n, T * N, outputs)
-    for t in range(T):                                                                   # a row of tiles
+    for t in range(T):                                                          # a row of tiles
         v = (x[tile * t:][:tile] * style).view(tile, -1)
-        v = E_row @ (E @ v).view(n, size, -1)                                            # (n, n T, N inputs)
-        for pair, out in zip(zip(v.view(n, n, T * N, inputs), U), products):
-            torch.bmm(*pair, out=out)
-        v = B_row @ products.view(n, n * T, -1)                                          # (n, R, N outputs)
-        rows = B[t].any(dim=0).nonzero()
-        rows = slice(int(rows[0]), int(rows[-1]) + 1)
+        v = E_row @ (E @ v).view(n, size, -1)                                   # (n, n * T, N * inputs)
+        for a in range(n):
+            torch.bmm(v[a].view(n, T * N, inputs), U[a], out=products[a])
+        v = B_row @ products.view(n, n * T, -1)                                 # (n, R, N * outputs)
+        reached = B[t].any(dim=0).nonzero()
+        rows = slice(int(reached[0]), int(reached[-1]) + 1)
         y[rows].view(-1, R * N * outputs).addmm_(B[t, :, rows].T, v.view(n, -1))
     return y.permute(2, 3, 0, 1)
