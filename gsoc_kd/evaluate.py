@@ -186,7 +186,7 @@ def cost(network):
     z = torch.zeros(1, network.z_dim, device=first.device)
     y = torch.zeros(1, dtype=torch.int64, device=first.device)
     network.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:   # without, convolutions may take short cuts
         network(z, y)
     network.train(training)
     return {"parameters": sum(p.numel() for p in network.parameters()),

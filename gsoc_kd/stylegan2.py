@@ -18,10 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from . import winograd
 from .files import InputError
 from .generators import class_weights
 
 NOISE_MODES = ("const", "none", "random")
+FIR = (0.25, 0.75, 0.75, 0.25)          # low-pass filter [1,3,3,1] with sum 2: after `up` every other input is 0
+CHUNK = 32                              # pictures drawn at once on the CPU, so that layers stay near its caches
 
 
 # Equalised learning rate: weights have variance 1 and are scaled when used [arXiv 1710.10196, section 4.1]
@@ -44,9 +47,14 @@ def normalise(x):
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
 
 
-def activate(x):
-    """Leaky ReLU that keeps the variance: slope 0.2, gain sqrt(2)."""
-    return F.leaky_relu(x, 0.2) * math.sqrt(2)
+def own(x):
+    """What to give as `out` where x is not needed any more: x itself if there are no gradients, else None."""
+    return x if winograd.inference(x) else None
+
+
+def activate(x, out=None):
+    """Leaky ReLU that keeps the variance: slope 0.2, gain sqrt(2). `out`: None, or x itself to work in place."""
+    return torch.mul(F.leaky_relu(x, 0.2, inplace=out is x), math.sqrt(2), out=out)
 
 
 # Mapping network: z, y -> w [1, section 2; with labels as in 3]
@@ -85,25 +93,26 @@ class ModulatedConv(nn.Module):
         self.style = Linear(w_dim, inputs, bias=1.0)                          # s starts around 1
         self.scale = 1 / math.sqrt(inputs * kernel ** 2)                      # equalised learning rate
         if up:
-            taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 4                     # sum 2: every other input is 0
-            self.register_buffer("fir", torch.outer(taps, taps), persistent=False)
+            self.register_buffer("fir", torch.outer(torch.tensor(FIR), torch.tensor(FIR)), persistent=False)
 
     def convolve(self, x, w):
         s = self.style(w) * self.scale                                        # (N, inputs)
-        x = x * s[:, :, None, None]
-        if self.up:     # zeros between the pixels, convolution, then the low-pass filter [1,3,3,1]
-            x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)  # (N, outputs, 2H+1, 2W+1)
+        if winograd.suits(x, self.weight, self.up):                           # fewer multiplications
+            x = winograd.convolve(x, self.weight, s, FIR if self.up else None)
+        elif self.up:   # zeros between the pixels, convolution, then the low-pass filter [1,3,3,1]
+            x = F.conv_transpose2d(x * s[:, :, None, None], self.weight.transpose(0, 1), stride=2)
             x = F.conv2d(x, self.fir.expand(x.shape[1], 1, 4, 4), padding=1, groups=x.shape[1])
         else:
-            x = F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2)
+            x = F.conv2d(x * s[:, :, None, None], self.weight, padding=self.weight.shape[-1] // 2)
         if self.demodulate:
             energy = self.weight.square().sum(dim=(2, 3))                     # (outputs, inputs)
-            x = x * torch.rsqrt(s.square() @ energy.T + 1e-8)[:, :, None, None]
+            demodulation = torch.rsqrt(s.square() @ energy.T + 1e-8)
+            x = torch.mul(x, demodulation[:, :, None, None], out=own(x))
         return x
 
     def bounded(self, x):
         """Keeps activations where half precision can follow [3]."""
-        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
+        return x if self.clamp is None else torch.clamp(x, -self.clamp, self.clamp, out=own(x))
 
 
 class StyledConv(ModulatedConv):
@@ -117,10 +126,11 @@ class StyledConv(ModulatedConv):
     def forward(self, x, w, noise_mode):
         x = self.convolve(x, w)
         if noise_mode == "const":
-            x = x + self.noise * self.noise_strength
+            x = torch.add(x, self.noise * self.noise_strength, out=own(x))
         elif noise_mode == "random":
-            x = x + torch.randn_like(x[:, :1]) * self.noise_strength
-        return self.bounded(activate(x + self.bias[:, None, None]))
+            x = torch.add(x, torch.randn_like(x[:, :1]) * self.noise_strength, out=own(x))
+        x = torch.add(x, self.bias[:, None, None], out=own(x))
+        return self.bounded(activate(x, out=own(x)))
 
 
 class ToRGB(ModulatedConv):
@@ -222,6 +232,8 @@ class StyleGAN2Generator(nn.Module):
         """Styles w (N, w_dim) -> pictures (N, 3, R, R)."""
         if noise_mode not in NOISE_MODES:
             raise InputError(f"noise_mode is {noise_mode!r}; choose one of {', '.join(NOISE_MODES)}")
+        if winograd.inference(w) and len(w) > CHUNK:
+            return torch.cat([self.draw(part, noise_mode) for part in w.split(CHUNK)])
         # channels last: the order CPU convolutions are fastest in
         x = self.const.expand(w.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         picture = 0
