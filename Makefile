@@ -64,7 +64,7 @@ assets: $(STAMP)
 	$(RUN) gsoc_kd pretrain --out runs/teacher
 	$(RUN) gsoc_kd embed --run runs/teacher --name teacher
 	$(RUN) gsoc_kd pairs --per-class 5000 --out runs/pairs
-	$(RUN) gsoc_kd distill --pairs runs/pairs --out runs/student --kimg 300 --tick-kimg 20
+	$(RUN) gsoc_kd distill --pairs runs/pairs --out runs/student --kimg 1000 --tick-kimg 20
 	$(RUN) gsoc_kd embed --run runs/student --name student
 	$(RUN) gsoc_kd results
 	$(VENV)/bin/python benchmarks/portraits.py --run runs/teacher
