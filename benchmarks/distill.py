@@ -65,7 +65,7 @@ def main(peer: Path | None = None, pairs: int = 50_000, rounds: int = 8, device:
         real = LabelledImages(np.load(folder / "real.npy"), data.labels[::-1].copy(), data.classes, "noise")
         if memory:
             clock(data, real, folder / "memory", 3 * STEPS, device, bfloat16)
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 10 ** 6)
+            print(peak_memory() // 10 ** 6)
             return
         original = Original(peer, device) if peer else None
         lines = [] if original is None else [compare_losses(original, data, real, folder / "losses", device)]
@@ -90,6 +90,16 @@ def main(peer: Path | None = None, pairs: int = 50_000, rounds: int = 8, device:
         before, rest = page.split("<!-- speed -->\n")
         write.write_text(f"{before}<!-- speed -->\n{text}\n<!-- /speed -->{rest.split('<!-- /speed -->')[1]}",
                          encoding="utf-8")
+
+
+def peak_memory():
+    """Bytes that were resident at most since this program began. On Linux not from getrusage, which goes on counting
+    from the process that started this one."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def noise(folder, pairs):
