@@ -65,8 +65,8 @@ WORDS = {
                  help="other real images (of CIFAR-10 its test split): their scores are the floor."),
     "judge": Word("FOLDER", "cli.load_judge_from", default="embedded", help="the judge's folder."),
 }
-HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"}, "pretrain": {"on_tick", "timer"}, "distill": {"timer"},
-          "calibrate": {"progress"}}                                                     # of no use as a flag
+HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"},
+          "pretrain": {"on_tick", "timer"}, "distill": {"timer"}, "calibrate": {"progress"}}  # of no use as a flag
 SHOWN = {"out": "FOLDER", "folder": "FOLDER", "root": "FOLDER", "run": "FOLDER", "name": "student|teacher",
          "device": "cpu|cuda|...", "inception": "FILE|download", "size": "PIXELS", "neighbours": "FILE.png",
          "student": "embedded|FOLDER", "source": "FILE",

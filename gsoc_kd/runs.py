@@ -198,8 +198,7 @@ def update_average(average, network, ema, step):
     """Moves an AveragedModel towards `network` after step `step`, counted from 0.
 
     The average keeps the share min(ema, step / (step + 9)) of itself: in a short run it looks back over the last tenth
-    of the steps, not over more than there were (the ramp-up of StyleGAN2's training, Karras et al. 2020, arXiv
-    2006.06676, appendix D, in another form). AveragedModel's own update would wait for the device at every step.
+    of the steps, not over more than there were. AveragedModel's own update would wait for the device at every step.
     """
     share = min(ema, step / (step + 9))
     get_ema_multi_avg_fn(share)(list(average.module.parameters()), list(network.parameters()), None)
