@@ -3,7 +3,7 @@
     python benchmarks/studies.py levers          teachers: one field of the preset changed at a time, 60 minutes
     python benchmarks/studies.py ablations       students: one field changed at a time, 10,000 pairs, 15 minutes
     python benchmarks/studies.py equal-cost      our default against the recipe of 2022, 50,000 pairs, 120 minutes
-    python benchmarks/studies.py frontier        students of 50 thousand to 2 million parameters, 50,000 pairs, 60 minutes
+    python benchmarks/studies.py frontier        students of 50 thousand to 2 million parameters, 50,000 pairs, 30 minutes
     python benchmarks/studies.py speed           default and 2022 generator timed in turn, for `equal-cost`; idle machine
 
 Each run has one thread and is given minutes of *processor* time. So two at once (`--seeds 0` here, `--seeds 1` there),
@@ -38,7 +38,7 @@ class Study:
     minutes: float  # of processor time in training for each run
     per_class: int  # pairs a class; 0: teachers are trained, from real images, not students
     seeds: tuple[int, ...]
-    changes: dict = field(default_factory=dict)  # name: fields of the config; "preset", "per_class", "real" may join
+    changes: dict = field(default_factory=dict)  # name: fields of the config; "preset", "per_class", "real", "minutes" may join
 
 
 STUDIES = {
@@ -77,8 +77,9 @@ STUDIES = {
         "latent-first-layer-only": dict(skip_z=False),
         "classifier-features": dict(features="classifier"),  # of a classifier of the pairs, trained first, then fixed
     }),
-    "equal-cost": Study(120, 5000, (0, 1), {"default": {}, "distylegan-2022": dict(preset="distylegan-2022")}),
-    "frontier": Study(60, 5000, (0,), {
+    "equal-cost": Study(120, 5000, (0, 1), {
+        "distylegan-2022": dict(preset="distylegan-2022"), "default-in-30-minutes": dict(minutes=30), "default": {}}),
+    "frontier": Study(30, 5000, (0,), {
         "50k": dict(widths=(40, 24, 16, 12), embed_dim=16, rank=16),
         "100k": dict(widths=(64, 36, 20, 12), embed_dim=24, rank=32),
         "200k": {},
@@ -120,15 +121,16 @@ def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: t
     if not page.is_file() or not block(study).search(page.read_text(encoding="utf-8")):
         raise InputError(f"{page} has no block between <!-- {study}: ... --> and <!-- end of {study} -->")
     torch.set_num_threads(1)
-    teacher, minutes = load_teacher(), minutes or s.minutes
+    teacher = load_teacher()
     for name in names or s.changes:
         fields = dict(s.changes[name])
         preset, real = fields.pop("preset", "laptop"), fields.pop("real", None)
-        count = fields.pop("per_class", per_class or s.per_class)
+        count, limit = fields.pop("per_class", per_class or s.per_class), minutes or fields.get("minutes", s.minutes)
+        fields.pop("minutes", None)
         for seed in seeds or s.seeds:
             kind = DistillConfig if count else PretrainConfig
             config = kind.preset(preset, **{"kimg": 1e6, "tick_kimg": 20, **fields, "seed": seed})
-            asked = {"config": json.loads(json.dumps(asdict(config))), "minutes": minutes, "per_class": count,
+            asked = {"config": json.loads(json.dumps(asdict(config))), "minutes": limit, "per_class": count,
                      "real": real, "teacher": teacher.digest if count else None, "scored_per_class": scored_per_class}
             done, folder = results / study / f"{name}-{seed}.json", runs / study / f"{name}-{seed}"
             if done.is_file() and same(read_json(done)["asked"], asked, kind):
@@ -136,9 +138,9 @@ def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: t
                 continue
             if count:
                 pairs = make_pairs(teacher, count, seed=0, out=runs / f"pairs-{count}")
-                run = distill(pairs, config, folder, real, "cpu", minutes, time.process_time)
+                run = distill(pairs, config, folder, real, "cpu", limit, time.process_time)
             else:
-                run = pretrain("cifar10", config, folder, "cpu", minutes, timer=time.process_time)
+                run = pretrain("cifar10", config, folder, "cpu", limit, timer=time.process_time)
             scores = evaluate(run.student, per_class=scored_per_class, teacher=teacher if count else None, progress=False)
             done.parent.mkdir(parents=True, exist_ok=True)
             write_json(done, {"asked": asked, "last": run.stats[-1], "cost": cost(run.student),
@@ -161,12 +163,16 @@ def block(study):
     return re.compile(rf"(<!-- {study}: .*? -->\n).*?(<!-- end of {study} -->)", re.DOTALL)
 
 
-def write(study, page, results, minutes):
-    """Writes the table of a study's finished runs between the page's marks, and returns it."""
+def write(study, page, results, minutes=None):
+    """Writes the table of a study's finished runs between the page's marks, and returns it.
+
+    Runs of other minutes than the rows' own, or than `minutes`, are left out.
+    """
     rows = {}
-    for name in STUDIES[study].changes:
+    for name, fields in STUDIES[study].changes.items():
         ones = [read_json(path) for path in sorted((results / study).glob(f"{name}-[0-9]*.json"))]
-        if ones := [one for one in ones if one["asked"]["minutes"] == minutes]:
+        limit = minutes or fields.get("minutes", STUDIES[study].minutes)
+        if ones := [one for one in ones if one["asked"]["minutes"] == limit]:
             rows[name] = ones
     columns = {k: told for k, told in COLUMNS.items() if STUDIES[study].per_class or k != "cifar_fd_to_teacher"}
     lines = ["| " + " | ".join(["", "fields", "seeds", "thousand pictures shown", "parameters", "MACs",
@@ -187,8 +193,9 @@ def write(study, page, results, minutes):
         source = f"{pairs} pairs of the embedded teacher"
         floor = every[0]["scores"]["cifar_fd_to_teacher_floor"]
         floor = f"; CIFAR-FD between two sets of the teacher's own pictures: {floor:.2f}"
+    minutes = " or ".join(f"{n:g}" for n in sorted({one["asked"]["minutes"] for one in every}))
     seeds = ", lowest to highest seed" if max(map(len, rows.values())) > 1 else ", one seed"
-    text = "\n".join([*lines, "", *said(study, rows, results, page), f"{source}, {minutes:g} minutes of one core's time a "
+    text = "\n".join([*lines, "", *said(study, rows, results, page), f"{source}, {minutes} minutes of one core's time a "
                       f"run{seeds}; {images} pictures scored{floor}. Measured by `python benchmarks/studies.py {study}`, one row with `--names` ({told}), PyTorch "
                       f"{torch.__version__.split('+')[0]}."])
     with replacing_file(page) as temporary:
@@ -208,11 +215,14 @@ def said(study, rows, results, page):
     def average(name, key):
         return mean(one["scores"][key] for one in rows[name])
 
-    if study == "equal-cost" and len(rows) == 2:
-        ours, theirs = (rows[name][0]["cost"] for name in ("default", "distylegan-2022"))
-        to_teacher, to_real = (average("default", key) / average("distylegan-2022", key) for key in SCORES[:2])
-        lines = [f"Our default's CIFAR-FD to the teacher is {to_teacher:.2f} times that of `distylegan-2022`, its CIFAR-FD to "
-                 f"real images {to_real:.2f} times, its parameters {ours['parameters'] / theirs['parameters']:.2f} times."]
+    if study == "equal-cost" and "distylegan-2022" in rows and len(rows) > 1:
+        lines = []
+        for name in rows.keys() - {"distylegan-2022"}:
+            to_teacher, to_real = (average(name, key) / average("distylegan-2022", key) for key in SCORES[:2])
+            fewer = rows[name][0]["cost"]["parameters"] / rows["distylegan-2022"][0]["cost"]["parameters"]
+            lines.append(f"`{name}`: its CIFAR-FD to the teacher is {to_teacher:.2f} times that of `distylegan-2022`, its CIFAR-FD "
+                         f"to real images {to_real:.2f} times, its parameters {fewer:.2f} times.")
+        lines.sort()
         if (results / study / "speed.json").is_file():
             speed = read_json(results / study / "speed.json")
             lines.append(f"It draws {speed['ratio']:.1f} times as many images a second (batch {speed['batch']}, both timed in "

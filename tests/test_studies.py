@@ -33,7 +33,8 @@ def small(monkeypatch, tmp_path):
         "levers": studies.Study(1e-6, 0, (0,), {"base": dict(preset="smoke"), "hinge": dict(preset="smoke", loss="hinge")}),
         "ablations": studies.Study(1e-6, 4, (0, 1), {"base": SMOKE, "other": {**SMOKE, "adversarial_every": 10}}),
         "equal-cost": studies.Study(1e-6, 4, (0,), {
-            "default": SMOKE, "distylegan-2022": dict(preset="distylegan-2022", batch=16)}),
+            "distylegan-2022": dict(preset="distylegan-2022", batch=16), "default-in-30-minutes": {**SMOKE, "minutes": 2e-6},
+            "default": {**SMOKE, "widths": (8, 8, 8, 8)}}),
         "frontier": studies.Study(1e-6, 4, (0,), {"small": {**SMOKE, "widths": (8, 8, 8, 8)}, "large": SMOKE})})
     page = tmp_path / "Results.md"
     page.write_text("before\n" + "\n".join(f"<!-- {s}: by -->\nold\n<!-- end of {s} -->" for s in studies.STUDIES) + "\nafter")
@@ -78,7 +79,10 @@ def test_levers_train_teachers(small, tmp_path, monkeypatch):
 def test_equal_cost_says_the_ratios(small, tmp_path):
     small("equal-cost")
     page = (tmp_path / "Results.md").read_text()
-    assert "to the teacher is 0.25 times that of `distylegan-2022`, its CIFAR-FD to real images 0.25 times" in page
+    told = "its CIFAR-FD to the teacher is {0} times that of `distylegan-2022`, its CIFAR-FD to real images {0} times"
+    assert "`default`: " + told.format("0.12") in page and "`default-in-30-minutes`: " + told.format("0.25") in page
+    assert "1e-06 or 2e-06 minutes of one core's time" in page
+    assert read_json(tmp_path / "results" / "equal-cost" / "default-in-30-minutes-0.json")["asked"]["minutes"] == 2e-6
     (tmp_path / "results" / "equal-cost" / "speed.json").write_text(json.dumps(
         {"ratio": 3.25, "batch": 256, "hardware": "here", "date": "today"}))
     small("equal-cost")
@@ -113,7 +117,7 @@ def test_the_real_studies_are_valid_and_the_frontier_spans_the_sizes():
     for study in studies.STUDIES.values():
         for fields in study.changes.values():
             (DistillConfig if study.per_class else PretrainConfig).preset(fields.get("preset", "laptop"), **{
-                k: v for k, v in fields.items() if k not in ("preset", "per_class", "real")})
+                k: v for k, v in fields.items() if k not in ("preset", "per_class", "real", "minutes")})
     page = (Path(studies.__file__).parents[1] / "docs" / "Results.md").read_text(encoding="utf-8")
     assert all(studies.block(name).search(page) for name in studies.STUDIES)
     sizes = []
