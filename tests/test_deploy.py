@@ -104,10 +104,13 @@ def test_int8_convolves_in_8_bits_and_stays_close(kind, tmp_path):
     network = tiny(kind)
     runner = kd.load_exported(kd.export(network, tmp_path / "s.xml", "int8"))
     largest, mean = grey_levels(runner, network, 60)
-    assert 0 < mean < 6  # grey levels; the conv network gave 4.1 when this was written
+    assert 0 < mean < (6 if kind == "stylegan2" else 1)  # grey levels; 3.7 and 0.5 when this was written
     ran = [op.get_rt_info() for op in runner.model.get_runtime_model().get_ordered_ops()]
     ran = [op["runtimePrecision"].astype(str) for op in ran if op["layerType"].astype(str) == "Convolution"]
-    assert ran and set(ran) <= {"u8", "i8"} or kind == "stylegan2" and {"u8", "i8"} & set(ran)
+    if kind == "stylegan2":
+        assert {"u8", "i8"} & set(ran)
+    else:                                                      # all but the one that gives the three colours
+        assert len(ran) > 1 and set(ran[:-1]) <= {"u8", "i8"} and ran[-1] == "f32"
 
 
 def test_int8_is_a_function_of_the_seed(conv, tmp_path):
