@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean, median
 
+import matplotlib.pyplot as plt
 import torch
 import tyro
 
@@ -228,6 +229,12 @@ def said(study, rows, results, page):
             lines.append(f"It draws {speed['ratio']:.1f} times as many images a second (batch {speed['batch']}, both timed in "
                          f"turn by `python benchmarks/studies.py speed`, {speed['hardware']}, {speed['date']}).")
         return [*lines, ""]
+    if study in ("ablations", "levers"):
+        key = "cifar_fd_to_teacher" if study == "ablations" else "cifar_fd"
+        with replacing_file(page.with_name(f"{study}.png")) as temporary:
+            ladder({name: [one["scores"][key] for one in ones] for name, ones in rows.items()}, COLUMNS[key][0]).savefig(
+                temporary, format="png", dpi=80)
+        return [f"![{COLUMNS[key][0]} of each row, a dot a seed]({study}.png)\n"]
     if study == "frontier":
         teacher = {"name": "teacher", **cost(load_teacher()), **read_json(
             Path(__file__).parents[1] / "gsoc_kd" / "assets" / "teacher" / "provenance.json")["scores"]}
@@ -242,6 +249,22 @@ def said(study, rows, results, page):
         return [f"![parameters and multiply-accumulates against CIFAR-FD](frontier.png)\n\nThe smallest student that keeps "
                 f"90 % of the teacher's class agreement ({teacher['class_agreement']:.1%}): {told}.\n"]
     return []
+
+
+def ladder(rows, title):
+    """A line for each row, the best at the top, with a dot for each seed's number; the base is a vertical line."""
+    names = sorted(rows, key=lambda name: -mean(rows[name]))
+    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.3 * len(names)), layout="constrained")
+    plt.close(figure)
+    for height, name in enumerate(names):
+        axes.plot(rows[name], [height] * len(rows[name]), "o", color="black" if name == "base" else "tab:blue", alpha=0.7)
+    if "base" in rows:
+        axes.axvline(mean(rows["base"]), color="grey", linewidth=1)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"{title}, lower is better")
+    axes.grid(axis="x", alpha=0.3)
+    return figure
 
 
 # ---------------------------------------------------------------- speed

@@ -48,6 +48,7 @@ def test_ablations_are_trained_scored_and_tabulated_once(small, tmp_path, monkey
     lines = [line.split(" | ") for line in page.splitlines() if line.startswith(("| base", "| other"))]
     assert [line[2] for line in lines] == ["2", "2"] and "adversarial_every=10" in lines[1][1]
     assert lines[0][6:] == ["0.40", "4.00", "66.0%", "25.0% |"]
+    assert "a dot a seed](ablations.png)" in page and (tmp_path / "ablations.png").is_file()
     assert "40 pairs of the embedded teacher" in page and "10,000 pictures scored" in page
     done = read_json(tmp_path / "results" / "ablations" / "other-1.json")
     assert done["asked"]["config"]["seed"] == 1 and done["last"]["kimg"] == 0.016  # a step is longer than its minutes
@@ -93,6 +94,15 @@ def test_frontier_names_the_smallest_that_keeps_the_teacher_s_classes(small, tmp
     small("frontier")
     page = (tmp_path / "Results.md").read_text()
     assert "teacher's class agreement (75.0%): small, with 12,707 parameters and 68.0%." in page and (tmp_path / "frontier.png").is_file()
+
+
+def test_the_ladder_has_the_best_at_the_top_and_a_dot_a_seed():
+    axes = studies.ladder({"base": [2.0, 4.0], "better": [1.0, 1.5], "worse": [9.0, 5.0]}, "distance").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["worse", "base", "better"]
+    dots = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [list(line.get_xdata()) for line in dots] == [[9.0, 5.0], [2.0, 4.0], [1.0, 1.5]]
+    (base,) = (line for line in axes.lines if line not in dots)
+    assert list(base.get_xdata()) == [3.0, 3.0]
 
 
 def test_speed_is_measured_in_turn(tmp_path):
