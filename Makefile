@@ -57,7 +57,8 @@ docs: $(STAMP)
 wiki: $(STAMP)
 	$(VENV)/bin/python docs/build.py wiki
 
-# Everything in gsoc_kd/assets and every table, in the order in which one part needs the other. A stopped run goes on.
+# Everything in gsoc_kd/assets and the tables of its networks, in the order in which one part needs the other. A stopped run
+# goes on. Tables of experiments (levers, ablations, speed of training, faults) have commands of their own.
 assets: $(STAMP)
 	$(RUN) gsoc_kd train-judge
 	$(RUN) gsoc_kd reference
