@@ -85,7 +85,7 @@ STUDIES = {
         "100k": dict(widths=(64, 36, 20, 12), embed_dim=24, rank=32),
         "200k": {},
         "500k": dict(widths=(160, 96, 48, 24), rank=64),
-        "2M": dict(widths=(352, 192, 96, 48), embed_dim=64, rank=96),
+        "1.6M": dict(widths=(352, 192, 96, 48), embed_dim=64, rank=96),
         "separable": dict(widths=(128, 96, 64, 32), block="separable"),
         "2022 network": dict(student="distylegan"),
     }),

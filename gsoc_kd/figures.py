@@ -284,6 +284,7 @@ def frontier(rows):
         InputError: a row without a name or CIFAR-FD, or no row with a cost.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
     for one in rows:
         if one.get("name") is None or one.get("cifar_fd") is None:
             raise InputError(f"a row of the frontier needs name and cifar_fd, this one has {', '.join(one) or 'nothing'}")
@@ -301,6 +302,9 @@ def frontier(rows):
             if one not in points:
                 axes.axhline(one["cifar_fd"], linestyle="--", color="grey", linewidth=1, label=str(one["name"]))
         axes.set_xlabel(label)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(EngFormatter())                                   # 200 k, 1 M
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
         axes.margins(x=0.25)
     panels[0].set_ylabel("CIFAR-FD")
