@@ -126,8 +126,8 @@ def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: t
     for name in names or s.changes:
         fields = dict(s.changes[name])
         preset, real = fields.pop("preset", "laptop"), fields.pop("real", None)
-        count, limit = fields.pop("per_class", per_class or s.per_class), minutes or fields.get("minutes", s.minutes)
-        fields.pop("minutes", None)
+        count, own = fields.pop("per_class", per_class or s.per_class), fields.pop("minutes", s.minutes)
+        limit = minutes or own
         for seed in seeds or s.seeds:
             kind = DistillConfig if count else PretrainConfig
             config = kind.preset(preset, **{"kimg": 1e6, "tick_kimg": 20, **fields, "seed": seed})
@@ -218,15 +218,14 @@ def said(study, rows, results, page):
 
     if study == "equal-cost" and "distylegan-2022" in rows and len(rows) > 1:
         lines = []
-        for name in rows.keys() - {"distylegan-2022"}:
+        for name in (name for name in rows if name != "distylegan-2022"):
             to_teacher, to_real = (average(name, key) / average("distylegan-2022", key) for key in SCORES[:2])
             fewer = rows[name][0]["cost"]["parameters"] / rows["distylegan-2022"][0]["cost"]["parameters"]
             lines.append(f"`{name}`: its CIFAR-FD to the teacher is {to_teacher:.2f} times that of `distylegan-2022`, its CIFAR-FD "
                          f"to real images {to_real:.2f} times, its parameters {fewer:.2f} times.")
-        lines.sort()
         if (results / study / "speed.json").is_file():
             speed = read_json(results / study / "speed.json")
-            lines.append(f"It draws {speed['ratio']:.1f} times as many images a second (batch {speed['batch']}, both timed in "
+            lines.append(f"The default draws {speed['ratio']:.1f} times as many images a second (batch {speed['batch']}, both timed in "
                          f"turn by `python benchmarks/studies.py speed`, {speed['hardware']}, {speed['date']}).")
         return [*lines, ""]
     if study in ("ablations", "levers"):

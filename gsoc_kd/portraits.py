@@ -86,8 +86,9 @@ def film_strip(frames, captions, classes, columns=1, scale=2):
 def style_map(network, labels=(0, 1, 2), psis=(1.0, 0.5), names=None, each=150, seed=0):
     """What a mapping network does to noise, and truncation to styles: clouds of points, a colour a class.
 
-    Left two of the numbers of z, the same z for every class; then, for each psi, the styles w, seen along
-    the two directions in which the styles of these classes spread most (principal axes), with a cross at the average style of all classes.
+    Left two of the numbers of z, the same z for every class; then, for each psi, the styles w, seen along the two
+    directions in which the styles of these classes spread most (principal axes), with a cross at the average style of
+    all classes.
 
     Args:
         network: StyleGAN2Generator whose average style was measured (`centre`).

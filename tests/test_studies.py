@@ -87,7 +87,7 @@ def test_equal_cost_says_the_ratios(small, tmp_path):
     (tmp_path / "results" / "equal-cost" / "speed.json").write_text(json.dumps(
         {"ratio": 3.25, "batch": 256, "hardware": "here", "date": "today"}))
     small("equal-cost")
-    assert "It draws 3.2 times as many images a second (batch 256" in (tmp_path / "Results.md").read_text()
+    assert "The default draws 3.2 times as many images a second (batch 256" in (tmp_path / "Results.md").read_text()
 
 
 def test_frontier_names_the_smallest_that_keeps_the_teacher_s_classes(small, tmp_path):
