@@ -8,7 +8,6 @@ to which nothing happened: every byte but times and dates.
 """
 import datetime
 import importlib
-import json
 import os
 import random
 import resource

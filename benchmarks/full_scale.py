@@ -23,11 +23,12 @@ from pathlib import Path
 import torch
 import tyro
 
-from gsoc_kd import runs
+from gsoc_kd import devices, runs
+from gsoc_kd.charts import frontier
 from gsoc_kd.distill import DistillConfig, distill
 from gsoc_kd.evaluate import evaluate, floor_row, row, table
-from gsoc_kd.figures import frontier, grid, save_png
-from gsoc_kd.files import InputError, read_json, replacing_file, replacing_folder, write_json
+from gsoc_kd.figures import grid, save_png
+from gsoc_kd.files import InputError, read_json, replacing_folder, write_json
 from gsoc_kd.images import load_images
 from gsoc_kd.pairs import draw_latents, make_pairs
 from gsoc_kd.pretrain import PretrainConfig, pretrain
@@ -93,7 +94,7 @@ def main(real: str = "cifar10", out: Path = Path("runs/full-scale"), scale: str 
     """
     if scale not in SCALES:
         raise InputError(f"there is no scale {scale!r}; choose from {', '.join(SCALES)}")
-    device = str(runs.pick_device(device))
+    device = str(devices.pick_device(device))
     deadline = None if minutes is None else time.time() + 60 * minutes
     plan, out = SCALES[scale], Path(out)
     (out / "scores").mkdir(parents=True, exist_ok=True)

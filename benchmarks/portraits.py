@@ -27,8 +27,9 @@ import torch
 import tyro
 from PIL import Image
 
+from gsoc_kd.charts import curves
 from gsoc_kd.classifier import load_judge
-from gsoc_kd.figures import curves, save_png
+from gsoc_kd.figures import save_png
 from gsoc_kd.files import InputError, read_json, replacing_file
 from gsoc_kd.images import load_images
 from gsoc_kd.metrics import features

@@ -20,13 +20,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean, median
 
-import matplotlib.pyplot as plt
 import torch
 import tyro
 
+from gsoc_kd.charts import frontier, ladder
 from gsoc_kd.distill import DistillConfig, distill, make_networks
 from gsoc_kd.evaluate import cost, evaluate, floor_row
-from gsoc_kd.figures import frontier
 from gsoc_kd.files import InputError, read_json, replacing_file, write_json
 from gsoc_kd.pairs import draw_latents, make_pairs
 from gsoc_kd.pretrain import PretrainConfig, pretrain
@@ -248,22 +247,6 @@ def said(study, rows, results, page):
         return [f"![parameters and multiply-accumulates against CIFAR-FD](frontier.png)\n\nThe smallest student that keeps "
                 f"90 % of the teacher's class agreement ({teacher['class_agreement']:.1%}): {told}.\n"]
     return []
-
-
-def ladder(rows, title):
-    """A line for each row, the best at the top, with a dot for each seed's number; the base is a vertical line."""
-    names = sorted(rows, key=lambda name: -mean(rows[name]))
-    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.3 * len(names)), layout="constrained")
-    plt.close(figure)
-    for height, name in enumerate(names):
-        axes.plot(rows[name], [height] * len(rows[name]), "o", color="black" if name == "base" else "tab:blue", alpha=0.7)
-    if "base" in rows:
-        axes.axvline(mean(rows["base"]), color="grey", linewidth=1)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlim(left=0)
-    axes.set_xlabel(f"{title}, lower is better")
-    axes.grid(axis="x", alpha=0.3)
-    return figure
 
 
 # ---------------------------------------------------------------- speed

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
+from .devices import fast_bfloat16
 from .files import InputError
 from .images import load_images, to_float
-from .runs import fast_bfloat16
 from .weights import load_network, network_folder, provenance, save_network
 
 EMBEDDED = Path(__file__).parent / "assets" / "judge"

@@ -234,7 +234,7 @@ def load_judge_from(folder):
 
 def score_every(ticks, config, real, device=None):
     """What `pretrain` calls after a tick: every so many ticks the judge scores 10,000 pictures, 1,000 a class."""
-    from . import runs
+    from .devices import pick_device
     from .evaluate import evaluate
     from .images import CIFAR10_CLASSES
     if ticks < 0:
@@ -242,7 +242,7 @@ def score_every(ticks, config, real, device=None):
     if tuple(real.classes) != tuple(CIFAR10_CLASSES) or real.resolution != 32:
         raise InputError("--score-ticks scores against the embedded statistics of CIFAR-10, and these are other "
                          "pictures; leave it away, and score with gsoc-kd evaluate --real")
-    steps, device = ticks * config.tick_steps, runs.pick_device(device)
+    steps, device = ticks * config.tick_steps, pick_device(device)
 
     def on_tick(generator, row):
         if row["step"] % steps:

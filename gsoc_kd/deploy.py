@@ -21,7 +21,6 @@ from torch import nn
 from .files import InputError, replacing_file, sha256
 from .images import to_uint8
 from .pairs import draw_latents
-from .stylegan2 import StyleGAN2Generator
 from .teachers import _class_names, _network_folder, check_labels, check_latents, load_student
 from .weights import network_hash
 

@@ -3,12 +3,11 @@ import time
 import warnings
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from . import runs
+from . import devices, runs
 from .discriminators import DiStyleGANDiscriminator, ProjectionDiscriminator, augment
 from .features import FeatureClassifier, fixed_feature_loss, train_features
 from .figures import film
@@ -122,9 +121,9 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
     if real is not None and (real.resolution, len(real.classes)) != (pairs.resolution, pairs.num_classes):
         raise InputError(f"real images are {real.resolution} pixels wide in {len(real.classes)} classes, the pairs "
                          f"{pairs.resolution} in {pairs.num_classes}; load them with size={pairs.resolution}")
-    accelerator = runs.make_accelerator(runs.pick_device(device))
+    accelerator = devices.make_accelerator(devices.pick_device(device))
     device, world, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
-    bfloat16 = runs.fast_bfloat16(device) if c.bfloat16 is None else c.bfloat16
+    bfloat16 = devices.fast_bfloat16(device) if c.bfloat16 is None else c.bfloat16
     if c.batch % world:
         raise InputError(f"DistillConfig.batch {c.batch} cannot be divided among {world} processes")
     with_gan, with_disc_gan = (real is not None and weight > 0 for weight in (c.gan_weight, c.disc_gan_weight))
@@ -177,7 +176,7 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
     bar = tqdm(total=steps * c.batch, initial=first * c.batch, desc="distill", unit="pair",
                disable=not accelerator.is_main_process)
     since = 0  # steps since the last tick
-    over = runs.spent(minutes, seconds, accelerator)
+    over = devices.spent(minutes, seconds, accelerator)
     if fixed_features and not first and not over:
         train_features(classifier, x_all, y_all, c.batch, c.seed, bfloat16)
     for step in range(first, first if over else steps):
@@ -257,7 +256,7 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
         bar.update(c.batch)
 
         # tick: read the losses, save, draw
-        over = runs.spent(minutes, seconds + timer() - clock, accelerator, step)
+        over = devices.spent(minutes, seconds + timer() - clock, accelerator, step)
         if (step + 1) % tick == 0 or step + 1 == steps or over:
             row = {"step": step + 1, "kimg": (step + 1) * c.batch / 1000, **means.take(accelerator)}
             runs.check_finite(row, plain_student, step + 1, folder)

@@ -13,8 +13,6 @@ from dataclasses import replace
 from html import escape
 from types import SimpleNamespace
 
-import torch
-
 from .figures import grid, png_bytes
 from .files import InputError
 from .images import CIFAR10_CLASSES, to_uint8

@@ -8,7 +8,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from . import runs
+from . import devices, runs
 from .discriminators import ProjectionDiscriminator, augment
 from .figures import class_grid, film
 from .files import InputError
@@ -120,9 +120,9 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
     # ---- data
     real = load_images(real) if isinstance(real, (str, bytes)) or hasattr(real, "__fspath__") else real
     c = config or PretrainConfig()
-    accelerator = runs.make_accelerator(runs.pick_device(device))
+    accelerator = devices.make_accelerator(devices.pick_device(device))
     device, world, rank = accelerator.device, accelerator.num_processes, accelerator.process_index
-    bfloat16 = runs.fast_bfloat16(device) if c.bfloat16 is None else c.bfloat16
+    bfloat16 = devices.fast_bfloat16(device) if c.bfloat16 is None else c.bfloat16
     if c.batch % world:
         raise InputError(f"PretrainConfig.batch {c.batch} cannot be divided among {world} processes")
     if c.group and c.batch // world % c.group:
@@ -165,7 +165,7 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
     bar = tqdm(total=steps * c.batch, initial=first * c.batch, desc="pretrain", unit="img",
                disable=not accelerator.is_main_process)
     since = 0  # steps since the last tick
-    over = runs.spent(minutes, seconds, accelerator)
+    over = devices.spent(minutes, seconds, accelerator)
     for step in range(first, first if over else steps):
         since += 1
         rng = runs.rng(c.seed, step, device, stream=rank)
@@ -214,7 +214,7 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
         bar.update(c.batch)
 
         # tick: read the losses, save, draw
-        over = runs.spent(minutes, seconds + timer() - clock, accelerator, step)
+        over = devices.spent(minutes, seconds + timer() - clock, accelerator, step)
         if (step + 1) % tick == 0 or step + 1 == steps or over:
             row = {"step": step + 1, "kimg": (step + 1) * c.batch / 1000, **means.take(accelerator)}
             runs.check_finite(row, plain_generator, step + 1, folder)

@@ -136,55 +136,6 @@ def test_film_refuses_and_keeps_the_old_one(tmp_path, frames, message):
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("film.gif", b"old")]
 
 
-def test_curves_draw_the_values_given():
-    stats = [{"kimg": 1000, "pixel": 1.0, "loss": 5.0},
-             {"kimg": 2000, "pixel": 0.5, "loss": 4.0, "score": 9.0},
-             {"kimg": 3000, "pixel": 0.01, "loss": -4.0, "score": None}]
-    axes = figures.curves(stats, ["pixel", "score"]).axes[0]
-    assert [line.get_xydata().tolist() for line in axes.lines] == [
-        [[1000, 1.0], [2000, 0.5], [3000, 0.01]], [[2000, 9.0]]]
-    assert axes.get_yscale() == "log" and axes.get_xlabel() == "thousands of pictures seen"
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["pixel", "score"]
-    assert figures.curves(stats, "loss").axes[0].get_yscale() == "linear"
-    assert figures.curves(stats[:2], "pixel").axes[0].get_yscale() == "linear"
-
-
-def test_curves_leave_no_figure_open():
-    import matplotlib.pyplot as plt
-    figures.curves([{"images": 1, "loss": 2.0}], ["loss"], x="images")
-    assert plt.get_fignums() == []
-
-
-@pytest.mark.parametrize("stats, keys, message", [
-    ([{"kimg": 1, "loss": 2.0}], ["los"], "no tick has 'los'; there are: kimg, loss"),
-    ([{"images": 1, "loss": 2.0}], ["loss"], "no tick has 'kimg'"),
-    ([{"kimg": 1, "loss": None}], ["loss"], "no tick has 'loss'"),
-    ([], ["loss"], "no ticks at all"),
-])
-def test_curves_name_what_is_missing(stats, keys, message):
-    with pytest.raises(InputError, match=message):
-        figures.curves(stats, keys)
-
-
-def test_frontier_shows_each_generator_and_lines_for_what_costs_nothing():
-    rows = [{"name": "floor", "cifar_fd": 0.5}, {"name": "teacher", "parameters": 1000, "macs": 50_000, "cifar_fd": 5.0},
-            {"name": "small", "parameters": 100, "macs": 7000, "cifar_fd": 8.0}]
-    left, right = figures.frontier(rows).axes
-    for axes, costs in ((left, (1000, 100)), (right, (50_000, 7000))):
-        np.testing.assert_allclose(axes.collections[0].get_offsets(), [(costs[0], 5.0), (costs[1], 8.0)])
-        assert [text.get_text() for text in axes.texts] == ["teacher", "small"]
-        assert [list(line.get_ydata()) for line in axes.lines] == [[0.5, 0.5]] and axes.get_xscale() == "log"
-    assert left.get_xlabel() == "parameters" and left.get_ylabel() == "CIFAR-FD"
-
-
-@pytest.mark.parametrize("rows, message", [
-    ([{"name": "floor", "cifar_fd": 0.5}], "no row has parameters and macs"), ([], "no row has parameters"),
-    ([{"parameters": 3, "macs": 4}], "needs name and cifar_fd, this one has parameters, macs")])
-def test_frontier_names_what_is_missing(rows, message):
-    with pytest.raises(InputError, match=message):
-        figures.frontier(rows)
-
-
 def test_png_bytes_give_the_pixels_back():
     image = noise(1)[0]
     for given in (image, Image.fromarray(image)):

@@ -11,7 +11,6 @@ from gsoc_kd import figures
 from gsoc_kd.files import InputError, read_json
 from gsoc_kd.images import LabelledImages
 from gsoc_kd.portraits import film_pictures, film_strip, style_map, variety
-from gsoc_kd.stylegan2 import StyleGAN2Generator
 from gsoc_kd.teachers import EMBEDDED, Teacher, load_teacher
 from gsoc_kd.weights import network_hash
 

@@ -1,21 +1,14 @@
 """A run's folder: nothing foreign is touched, nothing whole is lost, chance follows from seed and step."""
-import importlib
 import json
-import sys
 import types
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from gsoc_kd import runs
 from gsoc_kd.files import InputError
-from gsoc_kd.generators import class_weights
-from gsoc_kd.images import LabelledImages
-from gsoc_kd.pairs import save_pairs
 
 
 @dataclass(frozen=True)
@@ -61,6 +54,13 @@ def test_a_config_names_the_field_that_is_wrong(changes, message):
 def test_numbers_at_the_border_are_taken():
     Config(kimg=1e-9, seed=0, betas=(0.0, 0.0), rank=None)
     Config(kimg=3)                                                            # a whole number is a number
+
+
+def test_flags_say_what_differs_from_the_laptop_preset():
+    from gsoc_kd.distill import DistillConfig
+    assert runs.flags(DistillConfig()) == ""
+    changed = DistillConfig(kimg=400, widths=(32, 16, 8, 8), skip_z=False, rank=None)
+    assert runs.flags(changed) == "--kimg 400 --widths 32 16 8 8 --rank None --no-skip-z"
 
 
 # ---------------------------------------------------------------- the folder
@@ -262,113 +262,6 @@ def test_what_is_not_finite_stops_the_run():
     network.weight.data[0, 1] = float("inf")
     with pytest.raises(InputError, match="a weight of the generator is not finite"):
         runs.check_finite({"pixel": 0.5}, network, 30, "runs/a")
-
-
-# ---------------------------------------------------------------- devices
-
-def test_devices_are_picked_or_refused():
-    assert runs.pick_device("cpu") == torch.device("cpu")
-    assert runs.pick_device() in (torch.device("cpu"), torch.device("cuda"))
-    for name in ("tpu7", "cuda:99"):
-        with pytest.raises(InputError, match=f"device '{name}' cannot be used here"):
-            runs.pick_device(name)
-    assert runs.fast_bfloat16("cpu") in (True, False) and not runs.fast_bfloat16("meta")
-
-
-def test_one_process_of_accelerate_on_the_cpu():
-    accelerator = runs.make_accelerator(torch.device("cpu"))
-    assert accelerator.device == torch.device("cpu") and accelerator.num_processes == 1
-    with pytest.raises(InputError, match="start Python anew"):
-        runs.make_accelerator(torch.device("meta"))
-
-
-def test_flags_say_what_differs_from_the_laptop_preset():
-    from gsoc_kd.distill import DistillConfig
-    assert runs.flags(DistillConfig()) == ""
-    changed = DistillConfig(kimg=400, widths=(32, 16, 8, 8), skip_z=False, rank=None)
-    assert runs.flags(changed) == "--kimg 400 --widths 32 16 8 8 --rank None --no-skip-z"
-
-
-# ---------------------------------------------------------------- nothing waits for the device but a tick
-
-class Waits(TorchDispatchMode):
-    """Who in the package reads a tensor's value, or asks for a result whose size depends on values: a GPU's host waits."""
-
-    def __init__(self):
-        super().__init__()
-        self.callers, self.steps = [], 0
-
-    def __torch_dispatch__(self, function, _, args=(), kwargs=None):
-        name = function.overloadpacket.__name__
-        masks = name == "index" and any(t is not None and t.dtype in (torch.bool, torch.uint8) for t in args[1])
-        if masks or name in ("_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2", "equal"):
-            self.note()
-        return function(*args, **(kwargs or {}))
-
-    def note(self):
-        frame = sys._getframe()
-        while frame and Path(frame.f_code.co_filename).parent != Path(runs.__file__).parent:
-            frame = frame.f_back
-        self.callers.append((self.steps, frame and frame.f_code.co_name))
-
-
-@pytest.mark.parametrize("verb, changes", [
-    ("pretrain", dict(architecture="stylegan2", disc="stylegan2", w_dim=8, channel_base=128, channel_max=8)),
-    ("pretrain", dict(spectral=True, loss="hinge")), ("distill", dict(gan_weight=0.1, disc_gan_weight=0.1)),
-    ("distill", dict(student="distylegan", disc="distylegan", disc_width=4)), ("distill", dict(features="classifier"))])
-def test_between_two_ticks_nothing_reads_a_tensor(verb, changes, tmp_path, monkeypatch):
-    """On the CPU the labels are checked at every call, `class_weights`; on other devices they are not."""
-    module, waits = importlib.import_module(f"gsoc_kd.{verb}"), Waits()
-    x, y = np.random.default_rng(0).integers(0, 256, (48, 32, 32, 3), np.uint8), np.arange(48) % 3
-    real = LabelledImages(x, y, ("a", "b", "c"), "toy")
-
-    class Bar:
-        def __init__(self, **_):
-            waits.callers.clear()
-
-        def update(self, _):
-            waits.steps += 1
-
-        close = set_postfix = lambda self, *_, **__: None
-
-    for name in ("tolist", "numpy", "cpu"):                                   # not by way of an operation
-        original = getattr(torch.Tensor, name)
-        monkeypatch.setattr(torch.Tensor, name, lambda *args, original=original: waits.note() or original(*args))
-    monkeypatch.setattr(module, "tqdm", Bar)
-    monkeypatch.setattr(module.averaged, "__defaults__", (1, 16))
-    if verb == "distill":
-        z = np.random.default_rng(1).standard_normal((48, 8)).astype(np.float16)
-        given = (save_pairs(x, y, z, tmp_path / "pairs"),)
-        changes, rest = {**changes, "widths": (8, 8, 4, 4)}, (real if "gan_weight" in changes else None,)
-    else:
-        given, rest = (real,), ()
-    config = (module.DistillConfig if verb == "distill" else module.PretrainConfig).preset(
-        "smoke", kimg=0.064, tick_kimg=0.064, **changes)
-    with waits:
-        getattr(module, verb)(*given, config, tmp_path / "run", *rest, "cpu", minutes=1000)
-    assert waits.steps == 4
-    assert {caller for step, caller in waits.callers if 1 <= step <= 3} <= {"class_weights"}
-    assert "take" in {caller for step, caller in waits.callers if step == 4}            # the search does find a tick's
-    assert class_weights(torch.zeros(2, dtype=torch.int64, device="meta"), 3).shape == (2, 3)
-
-
-def test_only_cuda_changes_how_pytorch_computes(monkeypatch):
-    calls = []
-    monkeypatch.setattr(torch, "set_float32_matmul_precision", calls.append)
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
-    runs.quicken(torch.device("cpu"))
-    assert not torch.backends.cudnn.benchmark and calls == []
-    runs.quicken(torch.device("cuda"))
-    assert torch.backends.cudnn.benchmark and calls == ["high"]
-
-
-def test_one_process_looks_at_the_clock_at_every_step_and_several_at_every_tenth():
-    one, two = (types.SimpleNamespace(num_processes=n) for n in (1, 2))       # no device: asking would fail
-    assert not runs.spent(None, 1e9, one) and not runs.spent(None, 1e9, two)
-    assert [runs.spent(1, seconds, one, step=3) for seconds in (59.9, 60)] == [False, True]
-    assert not runs.spent(1, 60, two, step=3)
-    with pytest.raises(AttributeError):
-        runs.spent(1, 60, two, step=20)
 
 
 # ---------------------------------------------------------------- average
