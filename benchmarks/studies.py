@@ -45,6 +45,7 @@ STUDIES = {
     "levers": Study(60, 0, (0,), {  # learning rate and R1 go with StyleGAN2's equalised weights
         "base": {},
         "stylegan2-generator": dict(architecture="stylegan2", lr=2.5e-3),
+        "features-disc": dict(disc="features"),  # training its classifier takes part of the row's minutes
         "batch-32": dict(batch=32),
         "spectral-for-r1": dict(spectral=True, r1=0.0),
         "no-labels-in-disc": dict(disc_labels=False),

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from . import devices, runs
 from .discriminators import ProjectionDiscriminator, augment
+from .features import FeatureClassifier, FeatureDiscriminator, train_features
 from .figures import class_grid, film
 from .files import InputError
 from .generators import ConvGenerator, reestimate_batchnorm
@@ -30,7 +31,8 @@ PRESETS = {
         architecture="stylegan2", disc="stylegan2", kimg=100_000, tick_kimg=200, batch=64, z_dim=512, w_dim=512,
         channel_base=32768, channel_max=512, group=32, lr=2.5e-3, disc_lr=2.5e-3, r1=0.01, ema=0.9999),
 }
-CHOICES = {"architecture": ("conv", "stylegan2"), "disc": ("projection", "stylegan2"), "loss": ("logistic", "hinge")}
+CHOICES = {"architecture": ("conv", "stylegan2"), "disc": ("projection", "features", "stylegan2"),
+           "loss": ("logistic", "hinge")}
 
 R1_EVERY = 8  # steps; the penalty counts so much more then (lazy regularisation, Karras et al. 2019, arXiv 1912.04958)
 
@@ -56,9 +58,9 @@ class PretrainConfig:
     seed: int = 0  # of weights, latents, order and augmentation
     bfloat16: bool | None = None  # mixed precision; None: where the device gains from it
     architecture: str = "conv"  # of the generator: "conv" (ConvGenerator) or "stylegan2"
-    disc: str = "projection"  # "projection" (light) or "stylegan2"
+    disc: str = "projection"  # "projection" (light), "features" (it also sees a small classifier's maps) or "stylegan2"
     loss: str = "logistic"  # "logistic" (non-saturating) or "hinge"
-    spectral: bool = False  # spectral norm in the projection disc; usually with r1 0
+    spectral: bool = False  # spectral norm in the light discs; usually with r1 0
     disc_labels: bool = True  # the disc sees the labels; without, nothing ties a picture to its class
     w_dim: int = 128  # stylegan2: width of the style
     mapping_layers: int = 2  # stylegan2: depth of the generator's mapping network
@@ -81,7 +83,7 @@ class PretrainConfig:
                 raise InputError(f"PretrainConfig.{name} must be one of {', '.join(choices)}, "
                                  f"got {getattr(self, name)!r}")
         if self.spectral and self.disc == "stylegan2":
-            raise InputError("PretrainConfig.spectral is for the projection disc; StyleGAN2's is trained with r1")
+            raise InputError("PretrainConfig.spectral is for the light discs; StyleGAN2's is trained with r1")
 
     @property
     def tick_steps(self):
@@ -166,6 +168,10 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
                disable=not accelerator.is_main_process)
     since = 0  # steps since the last tick
     over = devices.spent(minutes, seconds, accelerator)
+    if c.disc == "features" and not first and not over:
+        classifier = FeatureClassifier(len(real.classes), real.resolution).to(device, memory_format=layout)
+        train_features(classifier, images, labels, c.batch, c.seed, bfloat16)
+        plain_disc.fixed.take(classifier, to_float(images[:1000]))
     for step in range(first, first if over else steps):
         since += 1
         rng = runs.rng(c.seed, step, device, stream=rank)
@@ -258,7 +264,8 @@ def make_networks(c, num_classes, resolution):
     if c.disc == "stylegan2":
         disc = StyleGAN2Discriminator(num_classes, resolution, c.channel_base, c.channel_max, c.group)
     else:
-        disc = ProjectionDiscriminator(num_classes, resolution, c.disc_width, c.group, c.spectral)
+        kind = FeatureDiscriminator if c.disc == "features" else ProjectionDiscriminator
+        disc = kind(num_classes, resolution, c.disc_width, c.group, c.spectral)
     return generator, disc
 
 

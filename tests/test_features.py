@@ -1,10 +1,10 @@
-"""The fixed classifier of the feature loss: it learns the pairs' classes, stands still, and lets gradients through."""
+"""The fixed classifier: it learns the pictures' classes, stands still, and lets gradients through; so do a disc's maps."""
 import numpy as np
 import pytest
 import torch
 
 from gsoc_kd.discriminators import ProjectionDiscriminator
-from gsoc_kd.features import FeatureClassifier, fixed_feature_loss, train_features
+from gsoc_kd.features import FeatureClassifier, FeatureDiscriminator, FixedMaps, fixed_feature_loss, train_features
 
 
 def pictures(count=96):
@@ -61,3 +61,59 @@ def test_the_loss_is_l1_of_the_weighted_maps_and_reaches_the_student_alone(learn
     loss.backward()
     assert x_teacher.grad is None and x_student.grad.abs().max() > 0
     assert fixed_feature_loss(learned[0], x_student, x_student).item() == 0
+
+
+# ---------------------------------------------------------------- a disc that looks through fixed features
+
+@pytest.fixture
+def disc(learned):
+    torch.manual_seed(1)
+    disc = FeatureDiscriminator(3, 16, width=4, spectral=False, features=4)
+    disc.fixed.take(learned[0], torch.randn(64, 3, 16, 16))
+    return disc
+
+
+def test_fixed_maps_are_the_classifiers_with_a_spread_of_one(learned):
+    fixed, x = FixedMaps(16, 4), torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert all((m == 0).all() for m in fixed(x))                                          # nothing taken yet
+    fixed.take(learned[0], x)
+    for m, original in zip(fixed(x), learned[0](x)[1], strict=True):
+        torch.testing.assert_close(m, original / original.std())
+        assert m.std().item() == pytest.approx(1, abs=1e-4)
+    assert not list(fixed.parameters())
+
+
+def test_nothing_that_trains_a_disc_changes_its_fixed_maps(disc):
+    before = {name: tensor.clone() for name, tensor in disc.fixed.state_dict().items()}
+    heads = [p.clone() for p in disc.heads.parameters()]
+    optimizer = torch.optim.Adam(disc.train().requires_grad_(True).parameters(), 0.1)
+    disc(torch.randn(8, 3, 16, 16), torch.arange(8) % 3)[0].square().mean().backward()
+    optimizer.step()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in disc.fixed.state_dict().items())
+    assert not any(torch.equal(old, new) for old, new in zip(heads, disc.heads.parameters()))
+    assert before.keys() <= {name.removeprefix("fixed.") for name in disc.state_dict()}   # a checkpoint holds them
+
+
+def test_its_logit_is_the_projection_discs_and_the_heads_sum(disc):
+    x, y = torch.randn(5, 3, 16, 16), torch.tensor([0, 1, 2, 0, 1])
+    plain = ProjectionDiscriminator(3, 16, width=4, spectral=False)
+    plain.load_state_dict({name: t for name, t in disc.state_dict().items() if name in plain.state_dict()})
+    expected, maps = plain(x, y)
+    for head, m in zip(disc.heads, disc.fixed(x), strict=True):
+        h = torch.nn.functional.leaky_relu(head.conv(m), 0.2).mean((2, 3))
+        expected = expected + h @ head.output.weight[0] + head.output.bias + (head.embedding.weight.T[y] * h).sum(1)
+    logits, own = disc(x, y)
+    torch.testing.assert_close(logits, expected)
+    assert all(torch.equal(a, b) for a, b in zip(own, maps))
+
+
+def test_gradients_reach_the_picture_through_the_fixed_maps_and_twice(disc):
+    """Once for the generator, twice for R1."""
+    x = torch.randn(4, 3, 16, 16, requires_grad=True)
+    with torch.no_grad():
+        disc.output.weight.zero_(), disc.embedding.weight.zero_()                         # the heads alone
+    (slope,) = torch.autograd.grad(disc(x, torch.arange(4) % 3)[0].sum(), x, create_graph=True)
+    slope.square().sum().backward()
+    assert slope.abs().max() > 0 and disc.heads[0].conv.weight.grad.abs().max() > 0
+    spectral = FeatureDiscriminator(3, 16, width=4, features=4)
+    assert all(hasattr(layer, "parametrizations") for head in spectral.heads for layer in head.children())

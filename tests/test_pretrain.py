@@ -300,7 +300,7 @@ def test_real_and_generated_pictures_are_never_in_one_group_of_the_stylegan2_dis
 
 @pytest.mark.parametrize("changes", [dict(loss="hinge", spectral=True, r1=0.0), dict(disc_labels=False),
                                      dict(channels_last=False), dict(architecture="stylegan2"),
-                                     dict(disc="stylegan2", channel_base=128, channel_max=8)])
+                                     dict(disc="features"), dict(disc="stylegan2", channel_base=128, channel_max=8)])
 def test_each_choice_trains_another_generator(changes, whole, real, tmp_path):
     small = dict(w_dim=8, channel_base=128, channel_max=8)
     run = pretrain(real, config(kimg=0.032, **{**small, **changes}), tmp_path / "run", "cpu")
@@ -311,6 +311,19 @@ def test_each_choice_trains_another_generator(changes, whole, real, tmp_path):
         assert run.stats[0]["disc"] == pytest.approx(first["disc"], abs=1e-2)
     else:
         assert untimed(run.stats)[0] != first
+
+
+def test_fixed_features_are_trained_once_and_kept_by_the_checkpoint(real, tmp_path, monkeypatch):
+    calls, original = [], module.train_features
+    monkeypatch.setattr(module, "train_features", lambda *given: calls.append(given) or original(*given))
+    whole = pretrain(real, config(kimg=0.064, disc="features"), tmp_path / "whole", "cpu")
+    pretrain(real, config(kimg=0.032, disc="features"), tmp_path / "run", "cpu")
+    run = pretrain(real, config(kimg=0.064, disc="features"), tmp_path / "run", "cpu")
+    assert_same(run.student, whole.student)
+    assert untimed(run.stats)[-1] == untimed(whole.stats)[-1] and len(calls) == 2
+    classifier, kept = calls[0][0], runs.load_checkpoint(run.folder)["disc"]
+    for i, conv in enumerate(classifier.convs):
+        torch.testing.assert_close(kept[f"fixed.weight{i}"], conv.weight)
 
 
 def test_without_labels_the_disc_gives_every_class_the_same_logit(real, tmp_path, monkeypatch):
