@@ -162,7 +162,8 @@ def table(classes, recall, scores, near, count, least):
         f"{near['median']:.2f}, that of test pictures {near['real_median']:.2f}.",
         f"Written by `python benchmarks/portraits.py` on {datetime.date.today()}, {os.cpu_count()} CPU cores "
         f"({platform.machine()}), PyTorch {torch.__version__.split('+')[0]}; the",
-        f"column *all* is from the teacher's provenance, {scores['images']:,} pictures.\n"])
+        f"column *all* is from the teacher's provenance, {scores['images']:,} pictures, for recall "
+        f"{scores['cifar_precision_recall_images']:,}.\n"])
 
 
 def save_figure(figure, path):

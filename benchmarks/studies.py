@@ -197,7 +197,7 @@ def write(study, page, results, minutes=None):
     minutes = " or ".join(f"{n:g}" for n in sorted({one["asked"]["minutes"] for one in every}))
     seeds = ", lowest to highest seed" if max(map(len, rows.values())) > 1 else ", one seed"
     text = "\n".join([*lines, "", *said(study, rows, results, page), f"{source}, {minutes} minutes of one core's time a "
-                      f"run{seeds}; {images} pictures scored{floor}. Measured by `python benchmarks/studies.py {study}`, one row with `--names` ({told}), PyTorch "
+                      f"run{seeds}; {images} pictures scored{floor}. Measured by `python benchmarks/studies.py {study}`, where `--names` picks rows ({told}), PyTorch "
                       f"{torch.__version__.split('+')[0]}."])
     with replacing_file(page) as temporary:
         temporary.write_text(block(study).sub(lambda m: m[1] + text + "\n" + m[2], page.read_text(encoding="utf-8")),
