@@ -4,8 +4,8 @@
     python benchmarks/full_scale.py --minutes 9                 a slice: call it again until its exit code is no longer 3
     python benchmarks/full_scale.py --scale smoke               a minute on a CPU: does every stage work?
 
-Stages: teacher (PretrainConfig `gpu`, for --teacher-minutes) -> 50,000 and 500,000 pairs -> students -> scores ->
-report. A stage that is finished is not repeated, one that was stopped goes on. CIFAR-10 is a zip or its pieces
+Stages: teacher (PretrainConfig `gpu`, for --teacher-minutes) -> student after student, from 50,000 or 500,000 pairs; each
+network is scored as soon as it is there -> report. A stage that is finished is not repeated, one that was stopped goes on. CIFAR-10 is a zip or its pieces
 (benchmarks/pieces.py). Under --out:
 
     networks/   teacher and students in float16, each below 16 MB        scores/   their scores and speeds, JSON
@@ -35,7 +35,7 @@ from gsoc_kd.pretrain import PretrainConfig, pretrain
 from gsoc_kd.teachers import GENERATORS, black_box, load_teacher
 from gsoc_kd.weights import load_network, provenance, save_network
 from gpu import matmul_peak, step_operations
-from pieces import is_piece, join, split
+from pieces import is_piece, join, pieces_of, split
 
 MORE_TO_DO = 3        # exit code of a slice that is not the last one
 PIECE = 15_000_000    # bytes of a file that carries a checkpoint
@@ -57,18 +57,18 @@ class Scale:
     changes: dict = field(default_factory=dict)
 
 
-SAME = dict(batch=128, kimg=7500)  # as many pairs and steps as the 2022 recipe: 150 epochs of 50,000
+SAME = dict(batch=128, kimg=7500, tick_kimg=250)  # as many pairs and steps as the 2022 recipe: 150 epochs of 50,000
 FEW = dict(kimg=0.064, tick_kimg=0.032)
 SCALES = {
     "full": Scale("gpu", {
-        "distylegan-2022": Student("distylegan-2022", 5000, real=True),
         "default": Student("gpu", 5000, SAME),
         "smallest": Student("gpu", 5000, {**SAME, "widths": (48, 24, 16, 12), "embed_dim": 16, "rank": 24}),
-        "default-500k": Student("gpu", 50_000, SAME)}, scored=1000),
+        "distylegan-2022": Student("distylegan-2022", 5000, SAME, real=True),
+        "default-500k": Student("gpu", 50_000, SAME)}, scored=1000, changes=dict(kimg=60_000)),  # its minutes end first
     "smoke": Scale("smoke", {
-        "distylegan-2022": Student("distylegan-2022", 13, dict(batch=16, **FEW), real=True),
         "default": Student("smoke", 13, FEW),
         "smallest": Student("smoke", 13, {**FEW, "widths": (8, 8, 8, 8)}),
+        "distylegan-2022": Student("distylegan-2022", 13, dict(batch=16, **FEW), real=True),
         "default-500k": Student("smoke", 26, FEW)}, scored=129, changes=FEW),
 }
 
@@ -78,7 +78,7 @@ class SliceOver(Exception):
 
 
 def main(real: str = "cifar10", out: Path = Path("runs/full-scale"), scale: str = "full", minutes: float | None = None,
-         teacher_minutes: float = 16, device: str | None = None):
+         teacher_minutes: float = 16, device: str | None = None, compile: bool = False):
     """Runs what is left of the reference.
 
     Args:
@@ -88,6 +88,7 @@ def main(real: str = "cifar10", out: Path = Path("runs/full-scale"), scale: str 
         minutes: of this call; training stops with a checkpoint when they are over. No limit by default.
         teacher_minutes: of the teacher's training, over all calls.
         device: cuda, cpu; the fastest by default.
+        compile: torch.compile in all trainings; needs a C++ compiler. The same in every slice.
 
     Returns:
         0 when everything is done, 3 when there is more to do.
@@ -99,16 +100,19 @@ def main(real: str = "cifar10", out: Path = Path("runs/full-scale"), scale: str 
     plan, out = SCALES[scale], Path(out)
     (out / "scores").mkdir(parents=True, exist_ok=True)
     if is_piece(real):
-        real = join(real, out / "real.zip")
+        real = join(real, out / Path(real).stem)
     images = load_images(real)
     try:
-        teacher = finish_teacher(images, plan, out, teacher_minutes, device, deadline)
-        for per_class in sorted({student.per_class for student in plan.students.values()}):
-            finish_pairs(teacher, per_class, out, deadline)
+        configs = {"teacher": PretrainConfig.preset(plan.teacher, **{**plan.changes, "compile": compile})} | {
+            name: DistillConfig.preset(student.preset, **{**student.changes, "compile": compile})
+            for name, student in plan.students.items()}
+        teacher = finish_teacher(images, configs["teacher"], out, teacher_minutes, device, deadline)
+        finish_scores("teacher", teacher, plan.scored, out, device, deadline)
         for name, student in plan.students.items():
-            finish_student(name, student, images, teacher, out, device, deadline)
-        for name in ("teacher", *plan.students):
+            finish_student(name, student, configs[name], images, teacher, out, device, deadline)
             finish_scores(name, teacher, plan.scored, out, device, deadline)
+        for name, config in configs.items():
+            count_operations(name, plan.students.get(name), config, images, teacher, out, device, deadline)
         peak = matmul_peak(torch.bfloat16) if device.startswith("cuda") else None
         write_json(out / "scores" / "peak.json", {"operations_per_second": peak})
         print(report(plan, teacher, out))
@@ -148,16 +152,17 @@ def train(verb, folder, total, deadline):
     return run
 
 
-def finish_teacher(images, plan, out, total, device, deadline):
+def finish_teacher(images, config, out, total, device, deadline):
     """The teacher, as it is published: rounded to float16."""
     network = out / "networks" / "teacher"
     if not network.is_dir():
-        config = PretrainConfig.preset(plan.teacher, **plan.changes)
         folder = out / "teacher"
         if (piece := folder / "checkpoint.pt.000").is_file():
-            join(piece, folder / "checkpoint.pt", remove=True)
-        run = train(lambda minutes: pretrain(images, config, folder, device, minutes), folder, total, deadline)
-        publish(run, network, operations(pretrain, images, config, device))
+            packed = join(piece, folder / "checkpoint.packed")
+            runs.save_checkpoint(folder, unpack(torch.load(packed, weights_only=True)))
+            for file in (packed, *pieces_of(folder / "checkpoint.pt")):
+                file.unlink()
+        publish(train(lambda minutes: pretrain(images, config, folder, device, minutes), folder, total, deadline), network)
     return load_teacher(network, device=device)
 
 
@@ -176,32 +181,20 @@ def finish_pairs(teacher, per_class, out, deadline):
     return pairs
 
 
-def finish_student(name, student, images, teacher, out, device, deadline):
+def finish_student(name, student, config, images, teacher, out, device, deadline):
     network = out / "networks" / name
     if network.is_dir():
         return
-    config = DistillConfig.preset(student.preset, **student.changes)
     pairs = finish_pairs(teacher, student.per_class, out, deadline)
     folder, real = out / "students" / name, images if student.real else None
-    run = train(lambda minutes: distill(pairs, config, folder, real, device, minutes), folder, None, deadline)
-    publish(run, network, operations(distill, pairs, config, device, real=real))
+    publish(train(lambda minutes: distill(pairs, config, folder, real, device, minutes), folder, None, deadline), network)
 
 
-def operations(verb, data, config, device, **more):
-    """Operations of a training step for each picture or pair of its batch."""
-    steps = 40  # a multiple of the steps from one R1 penalty, or adversarial term, to the next
-    kimg = steps * config.batch / 1000
-    with tempfile.TemporaryDirectory() as folder:
-        short = replace(config, kimg=kimg, tick_kimg=kimg, compile=False)
-        return step_operations(sys.modules[verb.__module__], lambda: verb(data, short, Path(folder) / "run", device=device,
-                                                                          **more), steps) / config.batch
-
-
-def publish(run, network, work):
+def publish(run, network):
     """The averaged generator of a finished run, in float16, with the run's statistics beside its scores."""
     network.parent.mkdir(parents=True, exist_ok=True)
     told = read_json(run.folder / "student" / "provenance.json")
-    write_json(network.parents[1] / "scores" / f"{network.name}.run.json", {**run.stats[-1], "operations": work})
+    write_json(network.parents[1] / "scores" / f"{network.name}.run.json", run.stats[-1])
     if (run.folder / "film.gif").is_file():
         shutil.copyfile(run.folder / "film.gif", network.parents[1] / "scores" / f"{network.name}.gif")
     save_network(run.student, network, told, torch.float16)
@@ -217,6 +210,25 @@ def finish_scores(name, teacher, per_class, out, device, deadline):
                       teacher=None if name == "teacher" else teacher)
     write_json(file, {**row(name, generator, scores), "hardware": provenance("", "")["hardware"],
                       "date": datetime.date.today().isoformat()})
+
+
+def count_operations(name, student, config, images, teacher, out, device, deadline):
+    """Operations of a training step for each picture or pair of its batch; student: None for the teacher."""
+    file = out / "scores" / f"{name}.operations.json"
+    if file.is_file():
+        return
+    left(deadline)
+    steps = 40  # a multiple of the steps from one R1 penalty, or adversarial term, to the next
+    kimg = steps * config.batch / 1000
+    short = replace(config, kimg=kimg, tick_kimg=kimg, compile=False)
+    verb, data, more = pretrain, images, {}
+    if student:
+        verb, data, more = distill, finish_pairs(teacher, student.per_class, out, deadline), {
+            "real": images if student.real else None}
+    with tempfile.TemporaryDirectory() as folder:
+        work = step_operations(sys.modules[verb.__module__],
+                               lambda: verb(data, short, Path(folder) / "run", device=device, **more), steps)
+    write_json(file, {"operations": work / config.batch})
 
 
 # ---------------------------------------------------------------- report
@@ -259,10 +271,10 @@ def speeds(plan, out):
         return f" ({operations * rate / peak:.1%} of the device's bfloat16 peak)" if peak else ""
 
     for name in ("teacher", *plan.students):
-        run, scores = (read_json(out / "scores" / f"{name}{end}.json") for end in (".run", ""))
+        run, work, scores = (read_json(out / "scores" / f"{name}{end}.json") for end in (".run", ".operations", ""))
         rate, drawn = run["kimg"] * 1000 / max(run["seconds"], 0.1), scores["images_per_second"]
         lines.append(f"* {name}: trained on {run['kimg']:,.0f} thousand pictures in {run['seconds'] / 60:.1f} minutes, "
-                     f"{rate:,.0f} a second{share(run['operations'], rate)}; draws {drawn:,.0f} a second"
+                     f"{rate:,.0f} a second{share(work['operations'], rate)}; draws {drawn:,.0f} a second"
                      f"{share(2 * scores['macs'], drawn)}; {scores['hardware']}, {scores['date']}.")
     for file in sorted((out / "scores").glob("pairs-*.json")):
         rate = read_json(file)["pairs_per_second"]
@@ -309,6 +321,16 @@ def pack(state):
         return {name: pack(value) for name, value in state.items()}
     if isinstance(state, torch.Tensor) and state.dtype == torch.float32 and state.half().isfinite().all():
         return state.half()
+    return state
+
+
+def unpack(state):
+    """A packed checkpoint with room for the first moments that were left out, in the memory order of the second ones:
+    CUDA's fused Adam wants moments that lie as their weights do."""
+    for part in state.values():
+        for moments in part["state"].values() if isinstance(part, dict) and "param_groups" in part else ():
+            if not moments["exp_avg"].any():
+                moments["exp_avg"] = torch.zeros_like(moments["exp_avg_sq"])
     return state
 
 

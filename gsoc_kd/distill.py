@@ -26,7 +26,7 @@ PRESETS = {
         student="distylegan", disc="distylegan", disc_width=128, kimg=7500, tick_kimg=50, batch=128, lr=2e-4,
         disc_lr=2e-4, betas=(0.5, 0.999), ema=0.0, feature_weight=1.0, pixel_weight=0.2, adversarial_weight=0.01,
         gan_weight=0.002, disc_gan_weight=0.2, adversarial_every=10, shift=0, brightness=0.0),
-    "gpu": dict(kimg=7500, tick_kimg=50, batch=256, disc_width=64),
+    "gpu": dict(kimg=7500, tick_kimg=250, batch=256, disc_width=64),
 }
 
 

@@ -231,10 +231,10 @@ def append_stats(folder, row):
 
 @functools.cache
 def _tensorboard(folder):
-    """A writer of TensorBoard scalars, where TensorBoard is installed."""
+    """A writer of TensorBoard scalars, where TensorBoard is installed and fits what is installed beside it."""
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
+    except Exception:  # noqa: BLE001  TensorBoard, NumPy and protobuf that do not fit fail in many ways
         return None
     return SummaryWriter(folder)
 
