@@ -68,7 +68,7 @@ assets: $(STAMP)
 	$(RUN) gsoc_kd distill --pairs runs/pairs --out runs/student --kimg 1000 --tick-kimg 20
 	$(RUN) gsoc_kd embed --run runs/student --name student
 	$(RUN) gsoc_kd results
-	$(VENV)/bin/python benchmarks/portraits.py --run runs/teacher
+	$(VENV)/bin/python benchmarks/portraits.py --run runs/teacher --student runs/student
 	$(RUN) gsoc_kd calibrate
 	$(VENV)/bin/python benchmarks/sample.py --write docs/Deployment.md
 

@@ -1,14 +1,16 @@
-"""The pictures and the table of docs/Teacher-Network.md: how varied the embedded teacher is, and how it was trained.
+"""How the embedded networks were trained, and how varied the teacher is: pictures and a table for the pages.
 
-    python benchmarks/portraits.py --run runs/teacher          needs CIFAR-10; some minutes on two cores
+    python benchmarks/portraits.py --run runs/teacher --student runs/student     needs CIFAR-10; some minutes on two cores
     python benchmarks/portraits.py --only training             without CIFAR-10: film, curves and styles only
 
-RUN is the folder in which `gsoc-kd pretrain` left the film and the statistics of that teacher. It draws, in docs/:
+Both folders are those in which `gsoc-kd pretrain` and `gsoc-kd distill` left the film and the statistics. It draws, in docs/:
 
     teacher-class.png         many latents of one class, the one of which it knows least, beside real pictures
     teacher-neighbours.png    a picture of each class and its nearest training pictures
     teacher-training.png      moments of the training, from first to last
     teacher-curves.png        its losses, and how many of the film's pictures the judge recognises
+    student-training.png      moments of the student's training
+    student-curves.png        its losses
     teacher-styles.png        what a mapping network and truncation do, in a StyleGAN2 with random weights
 
 and writes recall within each class, the floor beside it, between the page's marks.
@@ -46,12 +48,13 @@ BLOCK = re.compile(r"(<!-- variety: .*? -->\n).*?(<!-- end of variety -->)", re.
 MAX_KB, MOMENTS, COLUMNS = 100, 6, 10
 
 
-def main(run: Path = Path("runs/teacher"), docs: Path = Path("docs"), page: str = "Teacher-Network.md",
-         per_class: int = 1000, only: Literal["all", "variety", "training"] = "all"):
+def main(run: Path = Path("runs/teacher"), student: Path = Path("runs/student"), docs: Path = Path("docs"),
+         page: str = "Teacher-Network.md", per_class: int = 1000, only: Literal["all", "variety", "training"] = "all"):
     """Draws the pictures and writes the table.
 
     Args:
         run: folder of the embedded teacher's training run.
+        student: folder of the embedded student's.
         docs: folder of the pages.
         page: the page with the marks.
         per_class: pictures a class to look up in the training pictures; 500 of them count for recall.
@@ -61,6 +64,7 @@ def main(run: Path = Path("runs/teacher"), docs: Path = Path("docs"), page: str 
     told = read_json(EMBEDDED / "teacher" / "provenance.json")
     if only != "variety":
         training(run, teacher, judge, docs, told)
+        distillation(student, docs, read_json(EMBEDDED / "student" / "provenance.json"))
         save_figure(style_map(random_stylegan2(), (0, 3, 8), names=("airplane", "cat", "ship")), docs / "teacher-styles.png")
     if only != "training":
         if not BLOCK.search((docs / page).read_text(encoding="utf-8")):
@@ -74,19 +78,39 @@ def main(run: Path = Path("runs/teacher"), docs: Path = Path("docs"), page: str 
 
 def training(run, teacher, judge, docs, told):
     """Draws teacher-training.png and teacher-curves.png from the run's film and statistics."""
+    stats, frames = film_of(run, "teacher", told)
+    save_png(strip(stats, frames, told["classes"]), docs / "teacher-training.png", max_kb=MAX_KB)
+    save_figure(curves(recognised(stats, frames, judge, len(teacher.classes)), [*LOSSES, RECOGNISED]),
+                docs / "teacher-curves.png")
+
+
+def distillation(run, docs, told):
+    """Draws student-training.png and student-curves.png."""
+    stats, frames = film_of(run, "student", told)
+    save_png(strip(stats, frames, told["classes"]), docs / "student-training.png", max_kb=MAX_KB)
+    save_figure(curves(stats, [name for name in ("pixel", "feature", "adversarial", "disc") if name in stats[-1]]),
+                docs / "student-curves.png")
+
+
+def film_of(run, name, told):
+    """Statistics and frames of the run from which the embedded network of that name is.
+
+    Raises:
+        InputError: no run, or another one than its provenance tells of.
+    """
     stats = read_stats(run)
     if not stats:
         raise InputError(f"{run} holds no run: it has no stats.jsonl")
     if stats[-1]["kimg"] != told["kimg"]:
-        raise InputError(f"{run} has seen {stats[-1]['kimg']} thousand images, the embedded teacher {told['kimg']}: "
+        raise InputError(f"{run} has seen {stats[-1]['kimg']} thousand images, the embedded {name} {told['kimg']}: "
                          "give the run that was embedded")
-    frames = [run / "film" / f"{row['step']:07d}.png" for row in stats]
+    return stats, [run / "film" / f"{row['step']:07d}.png" for row in stats]
+
+
+def strip(stats, frames, classes):
+    """Moments of a film side by side, two latents a class."""
     chosen = moments([row["kimg"] for row in stats])
-    captions = [f"{stats[i]['kimg']:.0f} k" for i in chosen]
-    strip = film_strip([frames[i] for i in chosen], captions, teacher.classes, columns=2)
-    save_png(strip, docs / "teacher-training.png", max_kb=MAX_KB)
-    save_figure(curves(recognised(stats, frames, judge, len(teacher.classes)), [*LOSSES, RECOGNISED]),
-                docs / "teacher-curves.png")
+    return film_strip([frames[i] for i in chosen], [f"{stats[i]['kimg']:.0f} k" for i in chosen], classes, columns=2)
 
 
 LOSSES, RECOGNISED = ("loss of the generator", "loss of the disc"), "film's pictures recognised by the judge"

@@ -10,15 +10,13 @@ import functools
 import importlib
 import inspect
 import io
-import json
 import re
 import shlex
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Optional, get_type_hints
 
-from .files import InputError, write_json
+from .files import InputError
 
 VERBS = {  # verb: (module, function, what --help says); a module is imported when its verb is used
     "demo": ("demo", "demo", "the whole way on embedded networks: pairs, distillation, scores, pictures"),
@@ -69,6 +67,7 @@ HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progres
           "pretrain": {"on_tick", "timer"}, "distill": {"timer"}, "calibrate": {"progress"}}  # of no use as a flag
 SHOWN = {"out": "FOLDER", "folder": "FOLDER", "root": "FOLDER", "run": "FOLDER", "name": "student|teacher",
          "device": "cpu|cuda|...", "inception": "FILE|download", "size": "PIXELS", "neighbours": "FILE.png",
+         "mosaic": "FILE.png",
          "student": "embedded|FOLDER", "source": "FILE",
          "path": "FILE.xml|FILE.onnx", "precision": "fp32|fp16|int8"}
 
@@ -120,7 +119,11 @@ def _main(argv):
     loaded = _load(function, given)
     if given.get("score_ticks"):
         loaded["on_tick"] = score_every(given["score_ticks"], given["config"], loaded["real"], given["device"])
-    _report(verb, function(**loaded), given, out)
+    from .reports import report
+    result = function(**loaded)
+    if given.get("publish"):
+        publish_teacher(result.folder, loaded["real"])
+    report(verb, result, given, loaded, out)
     return 0
 
 
@@ -170,6 +173,8 @@ def _parameters(verb, function, words):
     if verb == "pretrain":
         yield _flag("score_ticks", int, 0, "score 10,000 pictures every so many ticks: CIFAR-FD and class agreement "
                     "go into stats.jsonl. Training never sees them. 0: never.", "TICKS")
+        yield _flag("publish", bool, True, "at the end, score the generator (where the pictures are CIFAR-10's) and write "
+                    "it in float16 to OUT/float16.")
 
 
 def _flag(name, kind, default, told, shown=None, flag=None):
@@ -236,10 +241,9 @@ def score_every(ticks, config, real, device=None):
     """What `pretrain` calls after a tick: every so many ticks the judge scores 10,000 pictures, 1,000 a class."""
     from .devices import pick_device
     from .evaluate import evaluate
-    from .images import CIFAR10_CLASSES
     if ticks < 0:
         raise InputError(f"--score-ticks is {ticks}; give a whole number, 0 for never")
-    if tuple(real.classes) != tuple(CIFAR10_CLASSES) or real.resolution != 32:
+    if not is_cifar10(real):
         raise InputError("--score-ticks scores against the embedded statistics of CIFAR-10, and these are other "
                          "pictures; leave it away, and score with gsoc-kd evaluate --real")
     steps, device = ticks * config.tick_steps, pick_device(device)
@@ -250,6 +254,25 @@ def score_every(ticks, config, real, device=None):
         scores = evaluate(generator, device=device, progress=False)
         return {"cifar_fd": scores["cifar_fd"], "class_agreement": scores["class_agreement"]}
     return on_tick
+
+
+def publish_teacher(run, real):
+    """What `pretrain` ends with: its generator scored and written in float16, by one process."""
+    from accelerate import PartialState
+
+    from .embed import publish
+    if PartialState().is_main_process:
+        scores, folder = publish(run, run / "float16", scored=is_cifar10(real)), run / "float16"
+        told = ("not scored, as these are other pictures than CIFAR-10's" if scores is None else
+                f"CIFAR-FD {scores['cifar_fd']:.2f}, class agreement {scores['class_agreement']:.1%} "
+                f"({scores['images']:,} pictures)")
+        print(f"{folder}: {(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB, {told}")
+
+
+def is_cifar10(real):
+    """Whether the embedded statistics and the judge fit these pictures."""
+    from .images import CIFAR10_CLASSES
+    return tuple(real.classes) == tuple(CIFAR10_CLASSES) and real.resolution == 32
 
 
 def _check_device(name):
@@ -273,50 +296,3 @@ def _one_line(box):
     lines = re.split(r"Argument helptext|For full helptext", box)[0].splitlines()
     lines = [line.strip(" │|") for line in lines if not re.fullmatch(r"[\s│|╭╮╰╯─+-]*|[╭+].*[╮+]", line)]
     return " ".join(" ".join(lines).split())
-
-
-# ---------------------------------------------------------------- what a command says at its end
-
-def _report(verb, result, given, out):
-    if verb == "pairs":
-        counts = sorted(set(result.manifest["counts"]))
-        print(f"{result.path}: {len(result):,} pairs, {'-'.join(map(str, counts))} a class, drawn by "
-              f"{result.manifest['teacher']}")
-    elif verb in ("distill", "pretrain"):
-        print(f"{result.folder}: done; score it with: gsoc-kd evaluate --generator {result.folder}")
-    elif verb == "export":
-        size = sum(file.stat().st_size for file in {result, result.with_suffix(".bin")} if file.is_file())
-        also = " with its .bin" if result.suffix == ".xml" else ""
-        print(f"{result}: {given['precision']}, {size / 1000:,.0f} kB{also}")
-    elif verb == "convert":
-        print(f"{result}: converted; ask it with: gsoc-kd pairs --teacher {result}")
-    elif verb == "reference":
-        print(f"{given['folder']}: {result.overall.count:,} real images; floor "
-              f"{json.dumps({key: result.floor[key] for key in ('cifar_fd', 'class_agreement')})}")
-    elif verb == "embed":
-        print(f"embedded as {given['name']}: CIFAR-FD {result['cifar_fd']:.2f}, class agreement "
-              f"{result['class_agreement']:.1%}")
-    elif verb == "results":
-        print(result)
-    elif verb == "calibrate":
-        from .calibrate import table
-        print(table(result))
-    elif verb == "evaluate":
-        from .evaluate import floor_row, row, table
-        generator = load_generator(given["generator"])
-        rows = [floor_row(result["floor"])] if result["floor"] else []
-        print(table([*rows, row(Path(given["generator"]).name, generator, result)]))
-        if "fid" in result:
-            print(f"FID {result['fid']:.2f}, inception score {result['inception_score']['mean']:.2f} "
-                  f"({result['images']:,} images, {result['reference']['split']})")
-        if "agreement" in result:
-            a = result["agreement"]
-            print(f"to {a['teacher']}, pair by pair: L1 {a['l1']:.1f} grey levels (other noise: {a['l1_other_noise']:.1f}), "
-                  f"features {a['feature_distance']:.2f} (other noise: {a['feature_distance_other_noise']:.2f}); CIFAR-FD "
-                  f"{result['cifar_fd_to_teacher']:.2f} (floor: {result['cifar_fd_to_teacher_floor']:.2f})")
-        if "nearest_training" in result:
-            print(f"nearest training neighbours: {result['nearest_training']['closer']:.1%} are nearer than half of the "
-                  f"real pictures that were not in training; drawn to {given['neighbours']}")
-        if out:
-            write_json(out, result)
-            print(f"scores written to {out}")

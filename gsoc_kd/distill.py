@@ -268,7 +268,9 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
                 save_network(mean_student, folder / "student", provenance(
                     command=f"gsoc-kd distill --pairs {pairs.path} --out {out} {runs.flags(c)}".strip(),
                     data=f"pairs of teacher {pairs.manifest['teacher']}, {len(pairs)} pairs", seconds=seconds,
-                    config=asdict(c), classes=list(pairs.classes), kimg=row["kimg"]))
+                    config=asdict(c), classes=list(pairs.classes), kimg=row["kimg"], processes=world,
+                    precision="bfloat16" if bfloat16 else "float32", teacher=pairs.manifest["digest"],
+                    pairs=sha256(pairs.path / "manifest.json")))
                 frame(mean_student, pairs.classes, folder / "film" / f"{step + 1:07d}.png")
                 runs.append_stats(folder, row)
                 runs.save_checkpoint(folder, {"step": step + 1, **{n: p.state_dict() for n, p in parts.items()}})

@@ -21,8 +21,6 @@ BLOCK = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re.
 def embed(run, name: str = "student"):
     """Puts the generator of a finished run into the package, in float16, with its scores in its provenance.
 
-    The weights are rounded first and scored as they will be loaded: 10,000 pictures, 1,000 a class.
-
     Args:
         run: folder of a run of `pretrain` or `distill`, or of a network.
         name: teacher or student, the place it takes.
@@ -35,13 +33,32 @@ def embed(run, name: str = "student"):
     """
     if name not in ("teacher", "student"):
         raise InputError(f"name must be 'teacher' or 'student', got {name!r}")
-    folder = Path(run) if (Path(run) / "model.safetensors").is_file() else Path(run) / "student"
-    network, origin = load_network(folder, GENERATORS), read_json(folder / "provenance.json")
+    return publish(run, EMBEDDED / name)
+
+
+def publish(run, folder, scored=True):
+    """Writes the generator of a finished run as it is given away: float16 weights, config, provenance with its scores.
+
+    The weights are rounded first and scored as they will be loaded: 10,000 pictures, 1,000 a class.
+
+    Args:
+        run: folder of a run of `pretrain` or `distill`, or of a network.
+        folder: where to.
+        scored: False for a generator of other classes than CIFAR-10's, on which the judge cannot pronounce.
+
+    Returns:
+        The scores, a dict, or None.
+
+    Raises:
+        InputError: no generator in `run`; something else in `folder`.
+    """
+    source = Path(run) if (Path(run) / "model.safetensors").is_file() else Path(run) / "student"
+    network, origin = load_network(source, GENERATORS), read_json(source / "provenance.json")
     with tempfile.TemporaryDirectory() as temporary:
-        save_network(network, Path(temporary) / name, dtype=torch.float16)
-        network = load_network(Path(temporary) / name, GENERATORS)
-    scores = evaluate(network)
-    save_network(network, EMBEDDED / name, {**origin, "hash": network_hash(network), "scores": scores}, torch.float16)
+        save_network(network, Path(temporary) / "rounded", dtype=torch.float16)
+        network = load_network(Path(temporary) / "rounded", GENERATORS)
+    scores = evaluate(network) if scored else None
+    save_network(network, folder, {**origin, "hash": network_hash(network), "scores": scores}, torch.float16)
     return scores
 
 

@@ -4,6 +4,7 @@ Two scales, never confused (docs/Evaluation.md): the scores called CIFAR-... on 
 against embedded statistics of CIFAR-10; FID and the inception score on Inception's, where its weights are.
 """
 import copy
+import importlib.util
 import statistics as numbers
 import time
 
@@ -12,6 +13,7 @@ import torch
 
 from .agreement import check_alike, compare
 from .classifier import load_judge
+from .figures import mosaic as draw_mosaic
 from .figures import save_png
 from .files import InputError
 from .images import LabelledImages
@@ -27,7 +29,7 @@ KID_SIZE = 1000  # rows of a subset of the kernel distance
 
 
 def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, test=None, teacher=None,
-             neighbours=None, device=None, batch=250, progress=True, judge=None, reference=None):
+             neighbours=None, mosaic=None, device=None, batch=250, progress=True, judge=None, reference=None):
     """Scores a generator on `per_class` pictures of each class; the same seed gives the same pictures.
 
     Args:
@@ -43,6 +45,8 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, te
             the scored latents, and CIFAR-FD to as many pictures of the teacher from other latents, of seed + 1.
         neighbours: PNG to draw: a generated picture of each class and its nearest real ones in the judge's
             features; adds nearest_training. Needs `real`, and `test` or at least twice `per_class` images a class.
+        mosaic: PNG to draw: up to 400 of the scored pictures on a map where alike ones stand together, see
+            `figures.mosaic`. Needs scikit-learn.
         device: where networks run. By default the generator stays where it is, the judge takes a GPU if any.
         batch: pictures drawn at once.
         judge, reference: another judge and its Reference than the embedded ones.
@@ -71,7 +75,7 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, te
         reference = reference or load_reference(judge=judge)
         if reference.judge != network_hash(judge):
             raise InputError("reference was made with another judge than the one here; use compute_reference")
-    _check(box, real, reference, per_class, judge.feature_width, inception, test, neighbours)
+    _check(box, real, reference, per_class, judge.feature_width, inception, test, neighbours, mosaic)
     network = None if inception is None else InceptionFeatures(inception).to(place)
     say = (lambda text: text) if progress else (lambda text: None)
 
@@ -93,6 +97,9 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, te
         scores["nearest_training"] = copying(found[0], known[0][rest], known[0][held])
         picture = neighbour_grid(images[::per_class], real, judge, seen=known[0][:len(real)])   # one of each class
         save_png(picture, neighbours)
+    if mosaic is not None:
+        some = np.linspace(0, len(images) - 1, min(400, len(images))).astype(int)
+        save_png(draw_mosaic(images[some], found[0][some]), mosaic)
     if network is not None:
         seen = features(pool.images, network, batch=50, progress=say("Inception sees real images"))
         found = features(images, network, batch=50, progress=say("Inception sees pictures"))
@@ -134,7 +141,7 @@ def _hold_out(real, test, per_class):
     return real, np.concatenate([r[:per_class] for r in rows]), np.concatenate([r[per_class:] for r in rows])
 
 
-def _check(teacher, real, reference, per_class, width, inception, test, neighbours):
+def _check(teacher, real, reference, per_class, width, inception, test, neighbours, mosaic):
     """Refuses, before a picture is drawn, what could not be scored in the end."""
     target, source = (reference, reference.split) if real is None else (real, real.source)
     hint = "; give real=load_images(...) of what it draws" if real is None else ""
@@ -150,6 +157,8 @@ def _check(teacher, real, reference, per_class, width, inception, test, neighbou
                          "real=load_images('cifar10')")
     if test is not None and real is None:
         raise InputError("test=... is only used together with real=load_images(...); the embedded reference has its own")
+    if mosaic is not None and importlib.util.find_spec("sklearn") is None:
+        raise InputError("a mosaic needs scikit-learn: pip install scikit-learn")
     if neighbours is not None and real is None:
         raise InputError("nearest training neighbours need the real pictures themselves: give neighbours=... together "
                          "with real=load_images('cifar10')")

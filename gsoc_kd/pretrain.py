@@ -232,7 +232,8 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
                 save_network(student, folder / "student", provenance(
                     command=f"gsoc-kd pretrain --out {out} {runs.flags(c)}".strip(),
                     data=f"{real.source}, {len(real)} images", seconds=seconds, config=asdict(c),
-                    classes=list(real.classes), kimg=row["kimg"]))
+                    classes=list(real.classes), kimg=row["kimg"], processes=world,
+                    precision="bfloat16" if bfloat16 else "float32"))
                 frame(student, real.classes, folder / "film" / f"{step + 1:07d}.png")
                 if on_tick is not None:
                     start = timer()

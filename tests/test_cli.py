@@ -13,7 +13,8 @@ from official import official_bytes
 from PIL import Image
 
 import gsoc_kd as kd
-from gsoc_kd.cli import VERBS, main, score_every
+from gsoc_kd.cli import VERBS, main, publish_teacher, score_every
+from gsoc_kd.files import read_json
 from gsoc_kd.generators import ConvGenerator
 from gsoc_kd.images import CIFAR10_CLASSES, LabelledImages, to_uint8
 from gsoc_kd.pairs import draw_latents
@@ -24,9 +25,9 @@ FLAGS = {  # some flags that each verb must explain
     "pairs": ["--teacher", "--psi", "--per-class", "--seed", "--out", "--chunk", "--device"],
     "distill": ["--pairs", "--preset", "--out", "--real", "--batch", "--kimg", "--pixel-weight", "--device"],
     "pretrain": ["--real", "--size", "--preset", "--out", "--batch", "--kimg", "--minutes", "--score-ticks",
-                 "--architecture", "--disc"],
+                 "--architecture", "--disc", "--no-publish"],
     "evaluate": ["--generator", "--real", "--per-class", "--seed", "--inception", "--teacher", "--neighbours",
-                 "--test", "--out"],
+                 "--test", "--mosaic", "--out"],
     "export": ["--student", "--path", "--precision", "--seed"],
     "convert": ["--source", "--out"],
     "train-judge": ["--out", "--epochs", "--seed"],
@@ -172,24 +173,43 @@ def test_pretrain_reads_class_folders_of_any_size(run, tmp_path):
         for i in range(4):
             picture = Image.fromarray(rng.integers(0, 256, (size, size, 3), np.uint8))
             picture.save(tmp_path / "real" / name / f"{i}.png")
+    code, out, _ = run("pretrain", "--real", tmp_path / "real", "--size", 16, "--preset", "smoke", "--batch", 4,
+                       "--kimg", 0.008, "--widths", 8, 8, 4, "--out", tmp_path / "t", "--device", "cpu")
+    assert code == 0 and f"{tmp_path / 't' / 'float16'}: 0.0 MB, not scored, as these are other pictures" in out
+    assert read_json(tmp_path / "t" / "float16" / "provenance.json")["scores"] is None
+    given = kd.load_teacher(tmp_path / "t" / "float16")
+    assert (given.num_classes, given.resolution, given.classes) == (2, 16, ("cat", "dog"))
     code, _, _ = run("pretrain", "--real", tmp_path / "real", "--size", 16, "--preset", "smoke", "--batch", 4,
-                     "--kimg", 0.008, "--widths", 8, 8, 4, "--out", tmp_path / "t", "--device", "cpu")
-    assert code == 0
+                     "--kimg", 0.008, "--widths", 8, 8, 4, "--out", tmp_path / "u", "--device", "cpu", "--no-publish")
+    assert code == 0 and not (tmp_path / "u" / "float16").exists()
     made = kd.load_teacher(tmp_path / "t")
     assert (made.num_classes, made.resolution, made.classes) == (2, 16, ("cat", "dog"))
+
+
+def test_a_teacher_of_cifar10_is_published_with_its_scores(tmp_path, monkeypatch, capsys):
+    torch.manual_seed(0)
+    save_network(ConvGenerator(8, 10, 32, (8, 8, 8, 4), 4), tmp_path / "run" / "student", {"command": "gsoc-kd pretrain"})
+    monkeypatch.setattr("gsoc_kd.embed.evaluate", lambda _: {"cifar_fd": 9.5, "class_agreement": 0.25, "images": 10_000})
+    x = np.zeros((20, 32, 32, 3), np.uint8)
+    publish_teacher(tmp_path / "run", LabelledImages(x, np.arange(20) % 10, CIFAR10_CLASSES, "toy"))
+    assert "MB, CIFAR-FD 9.50, class agreement 25.0% (10,000 pictures)" in capsys.readouterr().out
+    told = read_json(tmp_path / "run" / "float16" / "provenance.json")
+    assert told["scores"]["cifar_fd"] == 9.5 and told["command"] == "gsoc-kd pretrain" and len(told["hash"]) == 64
 
 
 def test_evaluate_prints_a_table_and_writes_the_scores(run, tmp_path):
     torch.manual_seed(0)
     save_network(ConvGenerator(8, 10, 32, (8, 8, 8, 4), 4), tmp_path / "student")
     code, out, _ = run("evaluate", "--generator", tmp_path / "student", "--per-class", 130, "--seed", 5,
-                       "--out", tmp_path / "scores.json")
-    assert code == 0
+                       "--out", tmp_path / "scores.json", "--mosaic", tmp_path / "map.png")
+    assert code == 0 and (tmp_path / "map.png").is_file() and f"drawn to {tmp_path / 'map.png'}" in out
     scores = json.loads((tmp_path / "scores.json").read_text())
     expected = kd.evaluate(kd.load_student(tmp_path / "student"), per_class=130, seed=5, progress=False)
     assert (scores["images"], scores["seed"]) == (1300, 5)
     assert scores["cifar_fd"] == pytest.approx(expected["cifar_fd"], rel=1e-3)
     assert scores["class_agreement"] == pytest.approx(expected["class_agreement"], abs=2e-3)
+    assert f"CIFAR-precision {scores['cifar_precision']:.1%}, CIFAR-KID" in out
+    assert f"CIFAR-IS {scores['cifar_is']['mean']:.2f}" in out
     line = next(line for line in out.splitlines() if line.startswith("| student |"))
     assert f"{scores['cifar_fd']:.2f}" in line and f"{scores['class_agreement']:.1%}" in line
 

@@ -381,7 +381,8 @@ def test_a_run_leaves_statistics_a_film_and_the_averaged_student(whole, pairs):
     assert_same(load_network(whole.folder / "student", GENERATORS), whole.student)
     told = read_json(whole.folder / "student" / "provenance.json")
     assert told["classes"] == list(CLASSES) and told["kimg"] == 0.128
-    assert told["config"]["pixel_weight"] == 1.0
+    assert told["config"]["pixel_weight"] == 1.0 and told["precision"] in ("float32", "bfloat16") and told["processes"] == 1
+    assert told["teacher"] == pairs.manifest["digest"] and told["pairs"] == sha256(pairs.path / "manifest.json")
     assert read_json(whole.folder / "config.json")["pairs"] == sha256(pairs.path / "manifest.json")
 
 

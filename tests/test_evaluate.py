@@ -318,6 +318,22 @@ def test_classes_and_sizes_must_fit(judge, reference):
         evaluate(TinyGenerator(), per_class=PER_CLASS, judge=TinyJudge(gain=2), reference=reference)
 
 
+def test_a_mosaic_of_the_scored_pictures_is_drawn(judge, reference, tmp_path):
+    pytest.importorskip("sklearn", reason="t-SNE is left out")
+    options = dict(per_class=PER_CLASS, judge=judge, reference=reference, progress=False)
+    generator = TinyGenerator()
+    plain = evaluate(generator, **options)
+    assert evaluate(generator, mosaic=tmp_path / "map.png", **options) == plain
+    side = int(np.ceil(np.sqrt(min(400, plain["images"]))))
+    assert Image.open(tmp_path / "map.png").size == (8 * side, 8 * side)
+
+
+def test_a_mosaic_without_scikit_learn_is_refused_at_once(judge, reference, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install scikit-learn"):
+        evaluate(TinyGenerator(), mosaic="map.png", per_class=PER_CLASS, judge=judge, reference=reference)
+
+
 def test_neighbours_and_test_pictures_need_real_ones(judge, reference, tmp_path):
     options = dict(per_class=PER_CLASS, judge=judge)
     with pytest.raises(InputError, match="nearest training neighbours need the real pictures themselves"):

@@ -1,5 +1,6 @@
 """Pictures that introduce a teacher show what they say, and benchmarks/portraits.py counts rightly."""
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,24 @@ def test_another_run_than_the_embedded_one_is_refused(tmp_path):
     (tmp_path / "stats.jsonl").write_text('{"step": 1, "kimg": 3.0}\n')
     with pytest.raises(InputError, match="has seen 3.0 thousand images, the embedded teacher 600"):
         script.training(tmp_path, None, None, tmp_path, {"kimg": 600})
+    with pytest.raises(InputError, match="has seen 3.0 thousand images, the embedded student 1000"):
+        script.distillation(tmp_path, tmp_path, {"kimg": 1000})
+    with pytest.raises(InputError, match="holds no run"):
+        script.distillation(tmp_path / "none", tmp_path, {"kimg": 1000})
+
+
+def test_a_students_training_is_drawn_from_film_and_statistics(tmp_path):
+    (tmp_path / "run" / "film").mkdir(parents=True)
+    for step in range(1, 9):
+        images = np.full((20, 8, 8, 3), 10 * step, np.uint8)
+        figures.class_grid(lambda z, y: images, 1, NAMES, columns=10, scale=1).save(
+            tmp_path / "run" / "film" / f"{step:07d}.png")
+        with open(tmp_path / "run" / "stats.jsonl", "a") as file:
+            file.write(json.dumps({"step": step, "kimg": float(step), "pixel": 1 / step, "disc": 1.5}) + "\n")
+    script.distillation(tmp_path / "run", tmp_path, {"kimg": 8.0, "classes": NAMES})
+    strip = np.asarray(Image.open(tmp_path / "student-training.png").convert("RGB"))
+    assert {10 * step for step in (1, 2, 3, 5, 8)} <= set(strip[..., 0].ravel())          # moments at about equal ratios
+    assert Image.open(tmp_path / "student-curves.png").size[0] > 300
 
 
 def test_the_page_shows_what_the_embedded_provenance_says():
@@ -172,6 +191,9 @@ def test_the_page_shows_what_the_embedded_provenance_says():
         assert lines[1].startswith(f"| of real test images (floor) | {100 * scores['floor'][key]:.1f} | ")
     assert f"{sum(p.numel() for p in load_teacher().network.parameters()):,} parameters" in text
     assert f"{told['seconds']:,} s" in text and f"{told['kimg']:.0f} thousand images" in text
+    for name, page in (("training", "Training"), ("curves", "Objectives")):
+        path = ROOT / "docs" / f"student-{name}.png"
+        assert f"]({path.name})" in (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") and path.stat().st_size <= 100_000
     for name in ("class", "neighbours", "training", "curves", "styles"):
         path = ROOT / "docs" / f"teacher-{name}.png"
         assert f"]({path.name})" in text and path.stat().st_size <= 100_000

@@ -147,6 +147,7 @@ def test_a_run_leaves_statistics_a_film_and_the_averaged_generator(whole, real):
     assert_same(load_network(whole.folder / "student", GENERATORS), whole.student)
     told = read_json(whole.folder / "student" / "provenance.json")
     assert told["classes"] == list(CLASSES) and told["config"]["batch"] == 16 and told["kimg"] == 0.128
+    assert told["precision"] in ("float32", "bfloat16") and told["processes"] == 1
 
 
 def test_the_average_has_batch_norm_statistics_of_its_own_weights(whole):
