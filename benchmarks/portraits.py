@@ -5,6 +5,7 @@
 
 Both folders are those in which `gsoc-kd pretrain` and `gsoc-kd distill` left the film and the statistics. It draws, in docs/:
 
+    teacher-classes.png       a row of latents of every class, none selected
     teacher-class.png         many latents of one class, the one of which it knows least, beside real pictures
     teacher-neighbours.png    a picture of each class and its nearest training pictures
     teacher-training.png      moments of the training, from first to last
@@ -31,7 +32,7 @@ from PIL import Image
 
 from gsoc_kd.charts import curves
 from gsoc_kd.classifier import load_judge
-from gsoc_kd.figures import save_png
+from gsoc_kd.figures import class_grid, save_png
 from gsoc_kd.files import InputError, read_json, replacing_file
 from gsoc_kd.images import load_images
 from gsoc_kd.metrics import features
@@ -67,6 +68,8 @@ def main(run: Path = Path("runs/teacher"), student: Path = Path("runs/student"),
         distillation(student, docs, read_json(EMBEDDED / "student" / "provenance.json"))
         save_figure(style_map(random_stylegan2(), (0, 3, 8), names=("airplane", "cat", "ship")), docs / "teacher-styles.png")
     if only != "training":
+        grid = class_grid(teacher, teacher.z_dim, teacher.classes, columns=12, seed=2)
+        save_png(grid, docs / "teacher-classes.png", max_kb=MAX_KB)
         if not BLOCK.search((docs / page).read_text(encoding="utf-8")):
             raise InputError(f"{docs / page} has no block between <!-- variety: ... --> and <!-- end of variety -->")
         block = measure(teacher, judge, told, docs, per_class)

@@ -2,11 +2,15 @@
 
     python benchmarks/teacher.py --peer PATH        PATH: a checkout of NVlabs/stylegan2-ada-pytorch; none of it is ours
     python benchmarks/teacher.py --device cuda      ours alone, also in half precision, as a share of the device's peak
+    ... --write docs/Teacher-Network.md             puts the table between the page's marks, too
 
 Both networks get the same random weights, noise and labels. Rounds alternate (ours, theirs, ours, ...), so that
 whatever else the machine does meets both; the ratio is that of the medians.
 """
+import datetime
+import os
 import platform
+import re
 import statistics
 import sys
 import warnings
@@ -17,9 +21,10 @@ import tyro
 from gpu import matmul_peak, seconds
 
 from gsoc_kd.evaluate import cost
-from gsoc_kd.files import InputError
+from gsoc_kd.files import InputError, replacing_file
 from gsoc_kd.stylegan2 import StyleGAN2Generator, from_official
 
+MARKS = re.compile(r"(<!-- generator speed: .*? -->\n).*?(<!-- end of generator speed -->)", re.DOTALL)
 CIFAR = dict(z_dim=512, c_dim=10, w_dim=512, img_resolution=32, img_channels=3, mapping_kwargs=dict(num_layers=2),
              synthesis_kwargs=dict(channel_base=32768, channel_max=512, num_fp16_res=0, conv_clamp=256))
 
@@ -39,7 +44,8 @@ def official(path):
 
 
 @torch.inference_mode()
-def main(peer: Path | None = None, rounds: int = 7, batch: int = 32, device: str = "cpu", peak: float | None = None):
+def main(peer: Path | None = None, rounds: int = 7, batch: int = 32, device: str = "cpu", peak: float | None = None,
+         write: Path | None = None):
     """Prints images a second.
 
     Args:
@@ -48,7 +54,10 @@ def main(peer: Path | None = None, rounds: int = 7, batch: int = 32, device: str
         batch: pictures a batch.
         device: cpu or cuda; on cuda also bfloat16 and float16 under autocast.
         peak: the device's TFLOP/s in half precision by its data sheet; default: what a matrix product reaches here.
+        write: page with the marks.
     """
+    if write and not MARKS.search(write.read_text(encoding="utf-8")):
+        raise InputError(f"{write} has no block between <!-- generator speed: ... --> and <!-- end of generator speed -->")
     warnings.filterwarnings("ignore", module="torch_utils")
     torch.manual_seed(0)
     z, y = torch.randn(batch, 512, device=device), torch.arange(batch, device=device) % 10
@@ -73,21 +82,30 @@ def main(peer: Path | None = None, rounds: int = 7, batch: int = 32, device: str
             times[name].append(seconds(draw, device))
 
     macs = cost(ours)["macs"]
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    print(f"{where} ({platform.machine()}), PyTorch {torch.__version__}, batch {batch}, median of {rounds} interleaved "
-          f"rounds, {macs / 1e9:.2f} GMAC an image")
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{os.cpu_count()} CPU cores"
+    lines = ["| generator | images/s | slowest to fastest round | GFLOP/s | largest difference from ours |",
+             "|---|--:|--:|--:|--:|"]
     for name, taken in times.items():
         rate = batch / statistics.median(taken)
-        line = (f"{name:<15} {rate:10,.1f} images/s ({batch / max(taken):,.1f} to {batch / min(taken):,.1f}), "
-                f"{rate * 2 * macs / 1e9:,.0f} GFLOP/s, largest difference from ours "
-                f"{(pictures[name] - pictures['ours']).abs().max():.1e}")
+        line = (f"| {name} | {rate:,.1f} | {batch / max(taken):,.1f} to {batch / min(taken):,.1f} | "
+                f"{rate * 2 * macs / 1e9:,.0f} | {(pictures[name] - pictures['ours']).abs().max():.1e} |")
         if device == "cuda" and "float16" in name:
             top = peak * 1e12 if peak else matmul_peak(getattr(torch, name.split(", ")[1]))
-            line += (f", {rate * 2 * macs / top:.0%} of the {'stated' if peak else 'measured'} peak of "
-                     f"{top / 1e12:,.0f} TFLOP/s")
-        print(line)
+            line = line[:-2] + (f", {rate * 2 * macs / top:.0%} of the {'stated' if peak else 'measured'} peak of "
+                                f"{top / 1e12:,.0f} TFLOP/s |")
+        lines.append(line)
     if theirs:
-        print(f"ratio {statistics.median(times['official']) / statistics.median(times['ours']):.2f}")
+        lines += ["", f"Ours is {statistics.median(times['official']) / statistics.median(times['ours']):.1f} times as fast."]
+    command = "python benchmarks/teacher.py" + (" --peer FOLDER" if theirs else "")
+    lines += ["", f"Full size, {macs / 1e9:.2f} GMAC an image as convolutions are usually counted, batch {batch}, medians of "
+              f"{rounds} rounds in turn, the same weights, noise and labels. `{command}`, {where} ({platform.machine()}), "
+              f"PyTorch {torch.__version__.split('+')[0]}, {datetime.date.today()}.", ""]
+    text = "\n".join(lines)
+    print(text)
+    if write:
+        page = write.read_text(encoding="utf-8")
+        with replacing_file(write) as temporary:
+            temporary.write_text(MARKS.sub(lambda m: m[1] + text + m[2], page), encoding="utf-8")
 
 
 def in_half(network, z, y, dtype):

@@ -194,7 +194,7 @@ def test_the_page_shows_what_the_embedded_provenance_says():
     for name, page in (("training", "Training"), ("curves", "Objectives")):
         path = ROOT / "docs" / f"student-{name}.png"
         assert f"]({path.name})" in (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") and path.stat().st_size <= 100_000
-    for name in ("class", "neighbours", "training", "curves", "styles"):
+    for name in ("class", "classes", "neighbours", "training", "curves", "styles"):
         path = ROOT / "docs" / f"teacher-{name}.png"
         assert f"]({path.name})" in text and path.stat().st_size <= 100_000
 
