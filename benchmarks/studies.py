@@ -8,7 +8,8 @@
 
 Each run has one thread and is given minutes of *processor* time. So two at once (`--seeds 0` here, `--seeds 1` there),
 or other work on the machine, hardly change what they reach. A stopped run goes on when called again; a finished one is
-not repeated: its figures lie in benchmarks/results/STUDY. After each run the study's table in docs/Results.md, between
+not repeated: its figures lie in benchmarks/results/STUDY, those of the teacher in benchmarks/results/teachers.json; if the
+embedded teacher is replaced, tables tell of the old one until students of the new one are there. After each run the study's table in docs/Results.md, between
 its marks, is written anew; `--names` with names that are not there lists those that are.
 """
 import datetime
@@ -29,7 +30,7 @@ from gsoc_kd.evaluate import cost, evaluate, floor_row
 from gsoc_kd.files import InputError, read_json, replacing_file, write_json
 from gsoc_kd.pairs import draw_latents, make_pairs
 from gsoc_kd.pretrain import PretrainConfig, pretrain
-from gsoc_kd.teachers import black_box, load_teacher
+from gsoc_kd.teachers import EMBEDDED, black_box, load_teacher
 from gsoc_kd.weights import provenance
 
 
@@ -67,6 +68,7 @@ STUDIES = {
         "adversarial-every-10": dict(adversarial_every=10),
         "no-feature-loss": dict(feature_weight=0.0),
         "no-labels-in-disc": dict(disc_labels=False),
+        "disc-of-2022": dict(disc="distylegan"),
         "pixel-weight-halving": dict(pixel_half_kimg=50.0),
         "separable": dict(block="separable"),
         "glu": dict(block="glu"),
@@ -81,6 +83,7 @@ STUDIES = {
     "equal-cost": Study(120, 5000, (0, 1), {
         "distylegan-2022": dict(preset="distylegan-2022"), "default-in-30-minutes": dict(minutes=30), "default": {}}),
     "frontier": Study(30, 5000, (0,), {
+        "25k": dict(widths=(24, 16, 12, 8), embed_dim=8, rank=8),
         "50k": dict(widths=(40, 24, 16, 12), embed_dim=16, rank=16),
         "100k": dict(widths=(64, 36, 20, 12), embed_dim=24, rank=32),
         "200k": {},
@@ -123,6 +126,7 @@ def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: t
         raise InputError(f"{page} has no block between <!-- {study}: ... --> and <!-- end of {study} -->")
     torch.set_num_threads(1)
     teacher = load_teacher()
+    remember(teacher, results)
     for name in names or s.changes:
         fields = dict(s.changes[name])
         preset, real = fields.pop("preset", "laptop"), fields.pop("real", None)
@@ -151,6 +155,14 @@ def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: t
     print(write(study, page, results, minutes))
 
 
+def remember(teacher, results):
+    """Keeps what the embedded teacher costs and scores beside the figures of its students."""
+    file, scores = results / "teachers.json", read_json(EMBEDDED / "teacher" / "provenance.json")["scores"]
+    known = read_json(file) if file.is_file() else {}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {**known, teacher.digest: {**cost(teacher), **{k: scores[k] for k in ("cifar_fd", "class_agreement")}}})
+
+
 def same(old, new, kind=DistillConfig):
     """Whether two runs were asked for alike; fields that a config did not have yet stand at their defaults."""
     defaults = json.loads(json.dumps(asdict(kind())))
@@ -169,12 +181,7 @@ def write(study, page, results, minutes=None):
 
     Runs of other minutes than the rows' own, or than `minutes`, are left out.
     """
-    rows = {}
-    for name, fields in STUDIES[study].changes.items():
-        ones = [read_json(path) for path in sorted((results / study).glob(f"{name}-[0-9]*.json"))]
-        limit = minutes or fields.get("minutes", STUDIES[study].minutes)
-        if ones := [one for one in ones if one["asked"]["minutes"] == limit]:
-            rows[name] = ones
+    rows = finished(study, results, minutes)
     columns = {k: told for k, told in COLUMNS.items() if STUDIES[study].per_class or k != "cifar_fd_to_teacher"}
     lines = ["| " + " | ".join(["", "fields", "seeds", "thousand pictures shown", "parameters", "MACs",
                                 *(title for title, _ in columns.values())]) + " |",
@@ -188,21 +195,46 @@ def write(study, page, results, minutes=None):
     every = [one for ones in rows.values() for one in ones]
     told = "; ".join(sorted({f"{one['hardware']}, {one['date']}" for one in every}))
     images = " or ".join(f"{n:,}" for n in sorted({one["scores"]["images"] for one in every}))
-    source, floor = "Real CIFAR-10", ""
-    if STUDIES[study].per_class:
-        pairs = " or ".join(f"{10 * n:,}" for n in sorted({one["asked"]["per_class"] for one in every}))
-        source = f"{pairs} pairs of the embedded teacher"
-        floor = every[0]["scores"]["cifar_fd_to_teacher_floor"]
-        floor = f"; CIFAR-FD between two sets of the teacher's own pictures: {floor:.2f}"
     minutes = " or ".join(f"{n:g}" for n in sorted({one["asked"]["minutes"] for one in every}))
     seeds = ", lowest to highest seed" if max(map(len, rows.values())) > 1 else ", one seed"
-    text = "\n".join([*lines, "", *said(study, rows, results, page), f"{source}, {minutes} minutes of one core's time a "
-                      f"run{seeds}; {images} pictures scored{floor}. Measured by `python benchmarks/studies.py {study}`, where `--names` picks rows ({told}), PyTorch "
-                      f"{torch.__version__.split('+')[0]}."])
+    floor = "" if "cifar_fd_to_teacher" not in columns else ("; CIFAR-FD between two sets of the teacher's own pictures: "
+                                                             f"{every[0]['scores']['cifar_fd_to_teacher_floor']:.2f}")
+    text = "\n".join([*lines, "", *said(study, rows, results, page),
+                      f"{seen(every, results)}, {minutes} minutes of one core's time a run{seeds}; {images} pictures "
+                      f"scored{floor}. Measured by `python benchmarks/studies.py {study}`, where `--names` picks rows "
+                      f"({told}), PyTorch {torch.__version__.split('+')[0]}."])
     with replacing_file(page) as temporary:
         temporary.write_text(block(study).sub(lambda m: m[1] + text + "\n" + m[2], page.read_text(encoding="utf-8")),
                              encoding="utf-8")
     return text
+
+
+def finished(study, results, minutes=None):
+    """{row: figures of its runs}. Of students those of the embedded teacher; of the last one, if it has none yet."""
+    rows, s = {}, STUDIES[study]
+    for name, fields in s.changes.items():
+        ones = [read_json(path) for path in sorted((results / study).glob(f"{name}-[0-9]*.json"))]
+        rows[name] = [one for one in ones if one["asked"]["minutes"] == (minutes or fields.get("minutes", s.minutes))]
+    every = sorted((one for ones in rows.values() for one in ones), key=lambda one: one["date"])
+    if not every:
+        raise InputError(f"{results / study} has no figures of runs of these minutes")
+    digests = [one["asked"]["teacher"] for one in every]
+    digest = load_teacher().digest if load_teacher().digest in digests else digests[-1]
+    rows = {name: [one for one in ones if one["asked"]["teacher"] == digest] for name, ones in rows.items()}
+    return {name: ones for name, ones in rows.items() if ones}
+
+
+def seen(every, results):
+    """What the runs learned from."""
+    digest = every[0]["asked"]["teacher"]
+    if digest is None:
+        return "Real CIFAR-10"
+    pairs = " or ".join(f"{10 * n:,}" for n in sorted({one["asked"]["per_class"] for one in every}))
+    if digest == load_teacher().digest:
+        return f"{pairs} pairs of the embedded teacher"
+    old = read_json(results / "teachers.json")[digest]
+    return (f"{pairs} pairs of an earlier embedded teacher (CIFAR-FD {old['cifar_fd']:.2f}, class agreement "
+            f"{old['class_agreement']:.1%}, sha256 {digest[:8]})")
 
 
 def spread(values, form):
@@ -235,8 +267,7 @@ def said(study, rows, results, page):
                 temporary, format="png", dpi=80)
         return [f"![{COLUMNS[key][0]} of each row, a dot a seed]({study}.png)\n"]
     if study == "frontier":
-        teacher = {"name": "teacher", **cost(load_teacher()), **read_json(
-            Path(__file__).parents[1] / "gsoc_kd" / "assets" / "teacher" / "provenance.json")["scores"]}
+        teacher = {"name": "teacher", **read_json(results / "teachers.json")[next(iter(rows.values()))[0]["asked"]["teacher"]]}
         students = [{"name": name, **ones[0]["cost"], "cifar_fd": average(name, "cifar_fd"),
                      "class_agreement": average(name, "class_agreement")} for name, ones in rows.items()]
         with replacing_file(page.with_name("frontier.png")) as temporary:

@@ -96,13 +96,25 @@ def test_frontier_names_the_smallest_that_keeps_the_teacher_s_classes(small, tmp
     assert "teacher's class agreement (75.0%): small, with 12,707 parameters and 68.0%." in page and (tmp_path / "frontier.png").is_file()
 
 
-def test_the_ladder_has_the_best_at_the_top_and_a_dot_a_seed():
-    axes = studies.ladder({"base": [2.0, 4.0], "better": [1.0, 1.5], "worse": [9.0, 5.0]}, "distance").axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["worse", "base", "better"]
-    dots = [line for line in axes.lines if line.get_marker() == "o"]
-    assert [list(line.get_xdata()) for line in dots] == [[9.0, 5.0], [2.0, 4.0], [1.0, 1.5]]
-    (base,) = (line for line in axes.lines if line not in dots)
-    assert list(base.get_xdata()) == [3.0, 3.0]
+def test_students_of_one_teacher_stand_in_a_table_and_an_earlier_one_is_named(small, tmp_path):
+    small("frontier")
+    results = tmp_path / "results"
+    files = sorted((results / "frontier").glob("*.json"))
+    old = [read_json(file) for file in files]
+    for file, one in zip(files, old):                                       # the embedded teacher has been replaced
+        file.write_text(json.dumps({**one, "asked": {**one["asked"], "teacher": "0123456789ab"}}))
+    known = read_json(results / "teachers.json")
+    (digest, figures), = known.items()
+    (results / "teachers.json").write_text(json.dumps({**known, "0123456789ab": {**figures, "class_agreement": 0.6}}))
+    text = studies.write("frontier", tmp_path / "Results.md", results, 1e-6)
+    assert "pairs of an earlier embedded teacher (CIFAR-FD 5.05, class agreement 60.0%, sha256 01234567)" in text
+    assert "of the teacher's class agreement (60.0%)" in text and text.count("\n| small") == text.count("\n| large") == 1
+    files[0].write_text(json.dumps(old[0]))                                 # one of its students is finished
+    text = studies.write("frontier", tmp_path / "Results.md", results, 1e-6)
+    assert "40 pairs of the embedded teacher" in text and text.count("\n| small") + text.count("\n| large") == 1
+    with pytest.raises(InputError, match="has no figures of runs of these minutes"):
+        studies.write("frontier", tmp_path / "Results.md", results, 7)
+
 
 
 def test_speed_is_measured_in_turn(tmp_path):
