@@ -193,13 +193,13 @@ def reached(module):
 
 
 def test_the_search_for_imports_finds_them():
-    assert {"files", "images", "runs", "weights"} <= imported("classifier")
+    assert {"devices", "files", "images", "weights"} <= imported("classifier")
     assert {"classifier", "metrics", "images"} <= reached("evaluate")
     assert "classifier" in reached("demo") and "classifier" in reached("cli")
 
 
 @pytest.mark.parametrize("module", [
-    "pretrain", "distill", "losses", "discriminators", "generators", "stylegan2", "teachers", "runs",
+    "pretrain", "distill", "losses", "discriminators", "features", "generators", "stylegan2", "teachers", "runs",
     "pairs"])
 def test_what_trains_generators_never_meets_the_judge(module):
     """The judge scores; a network trained against its own judge would only learn to please it."""
