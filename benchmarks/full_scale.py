@@ -4,9 +4,9 @@
     python benchmarks/full_scale.py --minutes 9                 a slice: call it again until its exit code is no longer 3
     python benchmarks/full_scale.py --scale smoke               a minute on a CPU: does every stage work?
 
-Stages: teacher (PretrainConfig `gpu`, for --teacher-minutes) -> student after student, from 50,000 or 500,000 pairs; each
-network is scored as soon as it is there -> report. A stage that is finished is not repeated, one that was stopped goes on. CIFAR-10 is a zip or its pieces
-(benchmarks/pieces.py). Under --out:
+Stages: teacher (PretrainConfig `gpu`, for --teacher-minutes) -> student after student, from 50,000 or 500,000 pairs, each
+network scored as soon as it is there -> report. A stage that is finished is not repeated, one that was stopped goes on.
+CIFAR-10 is a zip or its pieces (benchmarks/pieces.py). Under --out:
 
     networks/   teacher and students in float16, each below 16 MB        scores/   their scores and speeds, JSON
     report/     table.md, frontier.png, pictures.png, film.gif
