@@ -1,6 +1,6 @@
 """Recipes compared: many trainings that differ in one thing, scored alike, tabulated in docs/Results.md.
 
-    python benchmarks/studies.py levers          teachers: one field of the preset changed at a time, 60 minutes
+    python benchmarks/studies.py levers          teachers: one field of the preset changed at a time, 50 minutes
     python benchmarks/studies.py ablations       students: one field changed at a time, 10,000 pairs, 15 minutes
     python benchmarks/studies.py equal-cost      our default against the recipe of 2022, 50,000 pairs, 120 minutes
     python benchmarks/studies.py frontier        students of 50 thousand to 2 million parameters, 50,000 pairs, 30 minutes
@@ -8,9 +8,10 @@
 
 Each run has one thread and is given minutes of *processor* time. So two at once (`--seeds 0` here, `--seeds 1` there),
 or other work on the machine, hardly change what they reach. A stopped run goes on when called again; a finished one is
-not repeated: its figures lie in benchmarks/results/STUDY, those of the teacher in benchmarks/results/teachers.json; if the
-embedded teacher is replaced, tables tell of the old one until students of the new one are there. After each run the study's table in docs/Results.md, between
-its marks, is written anew; `--names` with names that are not there lists those that are.
+not repeated: its figures lie in benchmarks/results/STUDY, those of the teacher in benchmarks/results/teachers.json; if
+the embedded teacher is replaced, tables tell of the old one until students of the new one are there. After each run the
+study's table in docs/Results.md, between its marks, is written anew; `--names` with names that are not there lists those
+that are.
 """
 import datetime
 import json
@@ -43,7 +44,7 @@ class Study:
 
 
 STUDIES = {
-    "levers": Study(60, 0, (0,), {  # learning rate and R1 go with StyleGAN2's equalised weights
+    "levers": Study(50, 0, (0,), {  # learning rate and R1 go with StyleGAN2's equalised weights
         "base": {},
         "stylegan2-generator": dict(architecture="stylegan2", lr=2.5e-3),
         "features-disc": dict(disc="features"),  # training its classifier takes part of the row's minutes
@@ -53,6 +54,7 @@ STUDIES = {
         "widths-flat": dict(widths=(128, 128, 96, 48)),
         "compile": dict(compile=True),
         "r1-0.1": dict(r1=0.1),
+        "rates-doubled": dict(lr=4e-4, disc_lr=8e-4),
         "stylegan2-disc": dict(disc="stylegan2", disc_lr=2.5e-3, r1=0.01, channel_base=2048, channel_max=128),
         "batch-128": dict(batch=128),
         "r1-1": dict(r1=1.0),
@@ -74,7 +76,7 @@ STUDIES = {
         "glu": dict(block="glu"),
         "real-images": dict(real="cifar10", gan_weight=0.1, disc_gan_weight=1.0),
         "widths-flat": dict(widths=(64, 64, 32, 24)),
-        "latent-16": dict(rank=16),
+        "rank-16": dict(rank=16),
         "adversarial-0.3": dict(adversarial_weight=0.3),
         "no-pixel-loss": dict(pixel_weight=0.0),
         "latent-first-layer-only": dict(skip_z=False),
