@@ -39,7 +39,7 @@ def curves(stats, keys, x="kimg"):
     if min(drawn) > 0 and max(drawn) / min(drawn) >= 30:
         axes.set_yscale("log")
     axes.set_xlabel("thousands of pictures seen" if x == "kimg" else x)
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))                             # beside the curves
     axes.grid(alpha=0.3)
     return figure
 
