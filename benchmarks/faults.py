@@ -4,10 +4,11 @@
 
 Everything is as small as tests are. A run is a process of its own, forked after PyTorch is loaded (not on Windows), and
 goes through the command line. After a fault the same command is given again, and its end is compared with that of a run
-to which nothing happened: every byte but times and dates.
+to which nothing happened: every byte but times and dates, TensorBoard's file and the checkpoint before the last.
 """
 import datetime
 import importlib
+import itertools
 import os
 import random
 import resource
@@ -34,6 +35,7 @@ for name in ("gsoc_kd.pairs", "gsoc_kd.pretrain", "gsoc_kd.distill", "torch._dyn
     importlib.import_module(name)  # the last is what the first optimiser loads
 TIMES = {"seconds", "pairs_per_second", "images_per_second"}
 VERBS = ("pairs", "pretrain", "distill")
+LOSSES = {"pretrain": "logistic_generator", "distill": "pixel_loss"}  # what is made no number, once a step
 LIMIT = 300  # seconds after which a run is ended: one that hangs has not survived
 
 
@@ -102,10 +104,11 @@ class Bench:
                  "distill": ["--pairs", self.folder / "pairs", *kimg]}[verb]
         return [str(word) for word in (verb, *flags, "--out", out, *more)]
 
-    def start(self, verb, out, *more, told=None, limit=None):
+    def start(self, verb, out, *more, told=None, limit=None, nan_from=None):
         """The process id of a command that runs in a fork.
 
-        told: a file descriptor for its stderr. limit: no file may grow beyond so many bytes.
+        told: a file descriptor for its stderr. limit: no file may grow beyond so many bytes. nan_from: from this step on
+        a loss is no number.
         """
         words = self.words(verb, out, *more)
         if process := os.fork():
@@ -121,20 +124,28 @@ class Bench:
             importlib.import_module("gsoc_kd.pairs").SAVE_EVERY = 0.0
             if limit is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+            if nan_from is not None:
+                spoil(importlib.import_module(f"gsoc_kd.{verb}"), LOSSES[verb], nan_from)
             code = cli.main(words)
             sys.stderr.flush()
         finally:
             os._exit(code)
 
-    def run(self, verb, out, *more, limit=None):
+    def run(self, verb, out, *more, **faults):
         """Runs a command to its end: exit code, and the last line of its stderr."""
         reading, writing = os.pipe()
-        process = self.start(verb, out, *more, told=writing, limit=limit)
+        process = self.start(verb, out, *more, told=writing, **faults)
         os.close(writing)
         with open(reading, encoding="utf-8", errors="replace") as file:
             lines = file.read().splitlines()
         _, status = os.waitpid(process, 0)
         return os.waitstatus_to_exitcode(status), next((line for line in reversed(lines) if line.strip()), "")
+
+
+def spoil(module, name, first):
+    """Makes a loss of the module no number from its call number `first` on."""
+    loss, calls = getattr(module, name), itertools.count(1)
+    setattr(module, name, lambda *args: loss(*args) * (1.0 if next(calls) < first else float("nan")))
 
 
 def outcome(folder):
@@ -180,7 +191,8 @@ def killed(bench, verb, count, rng):
             continue
         hits += 1
         code, error = bench.run(verb, out)
-        good += survived(f"{verb}, kill {hits}: {error}", code == 0 and outcome(out) == bench.whole[verb])
+        whole = code == 0 and outcome(out) == bench.whole[verb] and not list(bench.folder.glob(f"{out.name}.*"))
+        good += survived(f"{verb}, kill {hits}: {error}", whole)
     return (f"`kill -9` of `{verb}` at {count} random moments, all before its end",
             "the same command ends with the same bytes, and leaves nothing behind", good, count)
 
@@ -205,9 +217,9 @@ def damaged(bench, count):
         os.truncate(out / name, (out / name).stat().st_size // 2)
     code, error = bench.run("distill", out)
     if count == 1:
-        return ("a truncated checkpoint", "a warning; goes on from the one before, to the same bytes",
+        return ("a truncated checkpoint of `distill`", "a warning; goes on from the one before, to the same bytes",
                 survived(f"damaged: {error}", code == 0 and outcome(out) == bench.whole["distill"]), 1)
-    return ("both checkpoints truncated", "one line that names both, exit code 2",
+    return ("both checkpoints of `distill` truncated", "one line that names both, exit code 2",
             survived(f"damaged: {error}", refused(code, error) and "checkpoint.previous.pt" in error), 1)
 
 
@@ -215,27 +227,34 @@ def other_config(bench):
     code, error = bench.run("distill", bench.folder / "distill", "--lr", "0.1")
     good = refused(code, error) and "lr 0.0005 -> 0.1" in error
     good = good and outcome(bench.folder / "distill") == bench.whole["distill"]
-    return ("another config in the same folder", "one line that names the field, exit code 2; the run is as it was",
+    return ("another config in the folder of `distill`", "one line that names the field, exit code 2; the run is as it was",
             survived(f"config: {error}", good), 1)
 
 
 def not_finite(bench):
-    out = bench.folder / "nan"
-    code, error = bench.run("distill", out, "--lr", "1e30", "--tick-kimg", bench.steps * 0.016)
-    good = refused(code, error) and "not finite" in error and not (out / "checkpoint.pt").exists()
-    return ("losses that are no numbers",
-            "one line that names the loss and the step, exit code 2; no checkpoint holds them",
-            survived(f"nan: {error}", good), 1)
+    good, step = 0, bench.steps // 2 + 1
+    for verb in LOSSES:
+        out = bench.folder / f"{verb}-nan"
+        code, error = bench.run(verb, out, nan_from=step)
+        before = runs.load_checkpoint(out)["step"]
+        again, _ = bench.run(verb, out)
+        good += survived(f"{verb}, nan: {before} {code} {error}", before == step - 1 and again == 0 and refused(code, error)
+                         and f"not finite at step {step}" in error and outcome(out) == bench.whole[verb])
+    return ("losses of `pretrain` and `distill` that are no numbers, from the middle on",
+            "one line that names loss and step, exit code 2; the checkpoint before it stays, and goes on to the same bytes",
+            good, len(LOSSES))
 
 
 def one_of_two_killed(bench):
-    out, root = bench.folder / "two", Path(cli.__file__).parents[1]
-    words = bench.words("distill", out)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-               "-m", "gsoc_kd", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    out, whole = bench.folder / "two", bench.folder / "two-whole"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(cli.__file__).parents[1])}
     told = dict(env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    process = subprocess.Popen(command, **told)
+
+    def command(folder):
+        return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+                "-m", "gsoc_kd", *bench.words("distill", folder)]
+    subprocess.run(command(whole), timeout=LIMIT, **told)
+    process = subprocess.Popen(command(out), **told)
     timer = threading.Timer(LIMIT, process.terminate)  # it ends its workers then
     timer.start()
     while not (out / "checkpoint.pt").exists() and process.poll() is None:
@@ -246,10 +265,11 @@ def one_of_two_killed(bench):
     error = process.communicate()[1]
     timer.cancel()
     before = runs.load_checkpoint(out)["step"] if (out / "checkpoint.pt").exists() else 0
-    again = subprocess.run(command, timeout=LIMIT, **told)
+    again = subprocess.run(command(out), timeout=LIMIT, **told)
     good = process.returncode != 0 and 0 < before < bench.steps and again.returncode == 0
-    good = good and [row["step"] for row in runs.read_stats(out)] == list(range(1, bench.steps + 1))
-    return ("two processes (`torchrun`), one killed", "the other ends too; the same command goes on from the checkpoint",
+    good = good and outcome(out) == outcome(whole) and len(runs.read_stats(out)) == bench.steps
+    return ("`distill` in two processes (accelerate, started by `torchrun`), one killed",
+            "`torchrun` ends the other; the same command goes on from the checkpoint, to the same bytes",
             survived(f"two: killed at {before} {error[-500:]} {again.stderr[-500:]}", good), 1)
 
 

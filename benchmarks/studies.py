@@ -269,7 +269,8 @@ def said(study, rows, results, page):
                 temporary, format="png", dpi=80)
         return [f"![{COLUMNS[key][0]} of each row, a dot a seed]({study}.png)\n"]
     if study == "frontier":
-        teacher = {"name": "teacher", **read_json(results / "teachers.json")[next(iter(rows.values()))[0]["asked"]["teacher"]]}
+        digest = next(iter(rows.values()))[0]["asked"]["teacher"]
+        teacher = {"name": "teacher", "marker": "*", **read_json(results / "teachers.json")[digest]}
         students = [{"name": name, **ones[0]["cost"], "cifar_fd": average(name, "cifar_fd"),
                      "class_agreement": average(name, "class_agreement")} for name, ones in rows.items()]
         with replacing_file(page.with_name("frontier.png")) as temporary:

@@ -49,7 +49,7 @@ def frontier(rows):
 
     Args:
         rows: dicts as `evaluate.row` makes them: name, parameters, macs, cifar_fd. A row without a cost, as the floor
-            of real images, becomes a horizontal line.
+            of real images, becomes a horizontal line. "marker", of matplotlib, sets a row apart, as "*" the teacher's.
 
     Returns:
         matplotlib Figure: parameters at the left, multiply-accumulates an image at the right, both logarithmic.
@@ -65,15 +65,13 @@ def frontier(rows):
     points = [one for one in rows if one.get("parameters") and one.get("macs")]
     if not points:
         raise InputError("no row has parameters and macs; rows as evaluate.row makes them do")
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
     plt.close(figure)
     for axes, key, label in zip(panels, ("parameters", "macs"), ("parameters", "multiply-accumulates an image")):
         axes.set_xscale("log")
-        axes.scatter([one[key] for one in points], [one["cifar_fd"] for one in points])
-        for rank, one in enumerate(sorted(points, key=lambda one: one[key])):                # names above and below in turn
-            up = rank % 2 == 0
-            axes.annotate(str(one["name"]), (one[key], one["cifar_fd"]), (4, 4 if up else -4), va="bottom" if up else "top",
-                          textcoords="offset points", fontsize=8)
+        for one in points:
+            axes.scatter(one[key], one["cifar_fd"], s=100 if "marker" in one else 36, marker=one.get("marker", "o"),
+                         label=str(one["name"]))
         for one in rows:
             if one not in points:
                 axes.axhline(one["cifar_fd"], linestyle="--", color="grey", linewidth=1, label=str(one["name"]))
@@ -82,10 +80,9 @@ def frontier(rows):
         axes.xaxis.set_major_formatter(EngFormatter())                                   # 200 k, 1 M
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
-        axes.margins(x=0.25)
+        axes.margins(x=0.1, y=0.08)
     panels[0].set_ylabel("CIFAR-FD")
-    if len(points) < len(rows):
-        panels[0].legend(fontsize=8)
+    panels[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return figure
 
 

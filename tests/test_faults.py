@@ -16,4 +16,4 @@ def test_faults_are_survived():
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split(" | ")[-1] for line in done.stdout.splitlines() if line.startswith("| ")][1:]
-    assert rows == ["1 of 1 |"] * 3 + ["3 of 3 |"] * 3 + ["1 of 1 |"] * 4
+    assert rows == ["1 of 1 |"] * 3 + ["3 of 3 |"] * 3 + ["1 of 1 |"] * 3 + ["2 of 2 |"]
