@@ -1,6 +1,6 @@
 """Pairs a second of the training loop, against the original code of 2022 if a checkout of it is given, in one run.
 
-    git clone https://github.com/ThanosM97/gsoc2022-openvino peer
+    git clone https://github.com/ThanosM97/gsoc2022-openvino peer && git -C peer checkout ef0124f
     python benchmarks/distill.py --peer peer [--rounds 8] [--write docs/Training.md]
     python benchmarks/distill.py --device cuda --rounds 50          also compiled, and as a share of the device's peak
     python benchmarks/distill.py --memory --bfloat16 False          only the peak of resident memory, in MB
@@ -265,9 +265,9 @@ def report(lines, rounds, device):
     where = provenance("", "")["hardware"] if device != "cpu" else f"{torch.get_num_threads()} CPU cores"
     sets = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in _cpu_flags()]
     told = [line for line in lines if isinstance(line, str)]
-    return "\n".join([*table, "", *told, f"Batch {CONFIG.batch}, medians of {rounds - 1} rounds of {STEPS} steps, in turn; "
-                      f"{where} ({platform.machine()}; {', '.join(sets) or 'no vector sets known'}), PyTorch "
-                      f"{torch.__version__.split('+')[0]}, {datetime.date.today().isoformat()}."])
+    return "\n".join([*table, "", *told, f"Batch {CONFIG.batch}, medians of {rounds - 1} rounds of {STEPS} steps, in turn "
+                      f"(`--rounds {rounds}`); {where} ({platform.machine()}; {', '.join(sets) or 'no vector sets known'}), "
+                      f"PyTorch {torch.__version__.split('+')[0]}, {datetime.date.today().isoformat()}."])
 
 
 def _cpu_flags():
