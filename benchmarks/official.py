@@ -2,9 +2,10 @@
 
     python benchmarks/official.py --peer FOLDER
 
-FOLDER is a checkout of https://github.com/NVlabs/stylegan2-ada-pytorch. In its own process, that code makes
+FOLDER is a checkout of https://github.com/NVlabs/stylegan2-ada-pytorch (commit d72cc7d). In its own process, that code makes
 a generator of the `cifar` configuration (or another size) with random weights and float16 layers, writes it as
-it writes its snapshots, and draws pictures. Ours reads the file without that code and draws the same ones.
+its training writes snapshots, a copy of each network and of its augmentation, and draws pictures. Ours reads the file
+without that code and draws the same ones.
 """
 import json
 import os
@@ -21,8 +22,9 @@ from gsoc_kd.pickles import convert, read_official
 from gsoc_kd.teachers import load_teacher
 
 OFFICIAL = r"""
-import json, pickle, sys
+import copy, json, pickle, sys
 import numpy as np, torch, dnnlib
+from training.augment import AugmentPipe
 from training.networks import Discriminator, Generator
 file, pictures, args = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 torch.manual_seed(args["seed"])
@@ -38,8 +40,11 @@ G.mapping.w_avg += 0.3 * torch.randn_like(G.mapping.w_avg)
 G = G.eval().requires_grad_(False)
 D = Discriminator(**sizes, **kinds, architecture="orig").eval().requires_grad_(False)
 training = dnnlib.EasyDict(class_name="training.dataset.ImageFolderDataset", path="datasets/cifar10.zip")
+A = AugmentPipe(xflip=1, rotate90=1, xint=1, scale=1, rotate=1, aniso=1, xfrac=1, brightness=1, contrast=1, lumaflip=1,
+                hue=1, saturation=1).eval().requires_grad_(False)            # its setting `bgc`
+parts = dict(training_set_kwargs=training, G=copy.deepcopy(G), D=D, augment_pipe=A, G_ema=copy.deepcopy(G))
 with open(file, "wb") as f:
-    pickle.dump(dict(training_set_kwargs=training, G=G, D=D, augment_pipe=None, G_ema=G), f)
+    pickle.dump(parts, f)
 z = torch.randn(args["count"], 512)
 y = torch.arange(args["count"]) % max(args["classes"], 1)
 c = torch.eye(args["classes"])[y] if args["classes"] else torch.zeros(len(z), 0)

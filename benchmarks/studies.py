@@ -52,7 +52,6 @@ STUDIES = {
         "spectral-for-r1": dict(spectral=True, r1=0.0),
         "no-labels-in-disc": dict(disc_labels=False),
         "widths-flat": dict(widths=(128, 128, 96, 48)),
-        "compile": dict(compile=True),
         "r1-0.1": dict(r1=0.1),
         "rates-doubled": dict(lr=4e-4, disc_lr=8e-4),
         "stylegan2-disc": dict(disc="stylegan2", disc_lr=2.5e-3, r1=0.01, channel_base=2048, channel_max=128),
@@ -62,6 +61,7 @@ STUDIES = {
         "widths-steep": dict(widths=(384, 128, 48, 24)),
         "no-minibatch-deviation": dict(group=0),
         "not-channels-last": dict(channels_last=False),
+        "compile": dict(compile=True),  # needs a C++ compiler
     }),
     "ablations": Study(15, 1000, (0, 1), {
         "base": {},

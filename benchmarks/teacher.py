@@ -69,7 +69,7 @@ def main(peer: Path | None = None, rounds: int = 7, batch: int = 32, device: str
     draws = {"ours": lambda: ours(z, y)}
     if theirs:
         one_hot = torch.nn.functional.one_hot(y, 10).float()
-        options = dict(noise_mode="const", force_fp32=True, fused_modconv=True)   # as its generate.py runs it
+        options = dict(noise_mode="const", force_fp32=True, fused_modconv=True)   # its fastest settings in float32
         draws["official"] = lambda: theirs(z, one_hot, **options)
     if device == "cuda":
         for dtype in (torch.bfloat16, torch.float16):
@@ -96,7 +96,7 @@ def main(peer: Path | None = None, rounds: int = 7, batch: int = 32, device: str
         lines.append(line)
     if theirs:
         lines += ["", f"Ours is {statistics.median(times['official']) / statistics.median(times['ours']):.1f} times as fast."]
-    command = "python benchmarks/teacher.py" + (" --peer FOLDER" if theirs else "")
+    command = "python benchmarks/teacher.py" + (" --peer FOLDER" if theirs else "") + f" --batch {batch} --rounds {rounds}"
     lines += ["", f"Full size, {macs / 1e9:.2f} GMAC an image as convolutions are usually counted, batch {batch}, medians of "
               f"{rounds} rounds in turn, the same weights, noise and labels. `{command}`, {where} ({platform.machine()}), "
               f"PyTorch {torch.__version__.split('+')[0]}, {datetime.date.today()}.", ""]

@@ -87,7 +87,9 @@ def _network(record):
         config, state = _config(tensors, layers), from_official(tensors)
         with torch.device("meta"):                                            # shapes only, no memory
             own = StyleGAN2Generator(**config).state_dict()
-    except (KeyError, IndexError, TypeError, RuntimeError) as error:
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise InputError(f"its generator lacks a part or does not fit: {shown(str(error))}") from None
     for name in sorted(own.keys() | state.keys()):
         shapes = [tuple(d[name].shape) if name in d else None for d in (own, state)]

@@ -92,8 +92,8 @@ def official_bytes(case="cifar_cond", change=None, source=SOURCE, version=6, pro
     with official_names() as (reconstruct, EasyDict):
         def module(path):
             inner = [p for p in found if p and p.rpartition(".")[0] == path]
-            state = dict(training=False, _parameters=found[path]["parameters"], _buffers=found[path]["buffers"],
-                         _modules={p.rpartition(".")[2]: module(p) for p in inner}, **found[path]["settings"])
+            state = {"training": False, "_parameters": found[path]["parameters"], "_buffers": found[path]["buffers"],
+                     "_modules": {p.rpartition(".")[2]: module(p) for p in inner}, **found[path]["settings"]}
             meta = EasyDict(type="class", version=version, module_src=source, class_name=found[path]["kind"],
                             state=state)
             return Call(reconstruct, meta)

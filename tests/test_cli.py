@@ -186,6 +186,19 @@ def test_pretrain_reads_class_folders_of_any_size(run, tmp_path):
     assert (made.num_classes, made.resolution, made.classes) == (2, 16, ("cat", "dog"))
 
 
+def test_pretrain_writes_the_scores_of_every_second_tick(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("gsoc_kd.evaluate"), "evaluate", lambda generator, **_: {
+        "cifar_fd": 8.0, "class_agreement": 0.5, "images": 10_000})
+    for i, name in enumerate(CIFAR10_CLASSES):
+        (tmp_path / "real" / name).mkdir(parents=True)
+        Image.fromarray(np.full((32, 32, 3), 20 * i, np.uint8)).save(tmp_path / "real" / name / "0.png")
+    code, _, _ = run("pretrain", "--real", tmp_path / "real", "--preset", "smoke", "--batch", 4, "--kimg", 0.016,
+                     "--tick-kimg", 0.004, "--score-ticks", 2, "--out", tmp_path / "t", "--device", "cpu", "--no-publish")
+    rows = [json.loads(line) for line in (tmp_path / "t" / "stats.jsonl").read_text().splitlines()]
+    assert code == 0 and [row.get("cifar_fd") for row in rows] == [None, 8.0, None, 8.0]
+    assert [row.get("class_agreement") for row in rows] == [None, 0.5, None, 0.5]
+
+
 def test_a_teacher_of_cifar10_is_published_with_its_scores(tmp_path, monkeypatch, capsys):
     torch.manual_seed(0)
     save_network(ConvGenerator(8, 10, 32, (8, 8, 8, 4), 4), tmp_path / "run" / "student", {"command": "gsoc-kd pretrain"})

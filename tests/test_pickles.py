@@ -51,7 +51,7 @@ def refused(path, *told):
 
 # ---------------------------------------------------------------- what an official file holds
 
-@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("protocol", [2, 3, 4])
 @pytest.mark.parametrize("case", CASES)
 def test_draws_the_recorded_pictures(file, case, protocol):
     network, data = read_official(file(official_bytes(case, protocol=protocol)))
@@ -283,6 +283,10 @@ def weight(path, name="weight", kind="parameters", value=None):
     (weight("mapping.fc1", "bias", value="words"), "is no tensor of floats"),
     (weight("mapping", "w_avg", "buffers"), "lacks a part"),
     (lambda found: found["mapping.fc1"].update(kind="Conv2dLayer"), "'mapping.fc1.' is a 'Conv2dLayer'"),
+    (setting("mapping.fc1", _modules=None), "lacks a part or does not fit"),
+    (setting("mapping.fc1", _modules=["fc2"]), "lacks a part or does not fit"),
+    (lambda found: [one["settings"].update(conv_clamp=10 ** 400) for one in found.values()], "lacks a part or does not fit"),
+    (lambda found: found.update({"synthesis.b" + "9" * 5000: {**found["synthesis.b8"], "buffers": {}}}), "does not fit"),
 ])
 def test_options_that_ours_has_not_are_refused_by_name(file, change, told):
     refused(file(official_bytes(change=change)), told)

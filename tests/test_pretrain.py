@@ -150,6 +150,21 @@ def test_a_run_leaves_statistics_a_film_and_the_averaged_generator(whole, real):
     assert told["precision"] in ("float32", "bfloat16") and told["processes"] == 1
 
 
+def test_mixed_precision_rounds_but_learns_the_same(real, tmp_path):
+    told = {}
+    for bfloat16 in (False, True):
+        run = pretrain(real, config(bfloat16=bfloat16, kimg=0.064, tick_kimg=0.016), tmp_path / str(bfloat16), "cpu")
+        told[bfloat16] = run, read_json(run.folder / "student" / "provenance.json")["precision"]
+        assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in run.student.parameters())
+    (exact, float32), (mixed, half) = told[False], told[True]
+    assert (float32, half) == ("float32", "bfloat16")
+    assert not torch.equal(exact.student.to_rgb.weight, mixed.student.to_rgb.weight)
+    for name in ("disc", "generator"):
+        losses = [[row[name] for row in run.stats] for run in (exact, mixed)]
+        assert losses[0] != losses[1]
+        np.testing.assert_allclose(*losses, rtol=0.05)
+
+
 def test_the_average_has_batch_norm_statistics_of_its_own_weights(whole):
     state = torch.load(whole.folder / "checkpoint.pt", weights_only=True)
     average = {name.removeprefix("module."): t for name, t in state["average"].items()}
