@@ -15,9 +15,9 @@ help:
 	@echo "make notebooks  execute the notebooks in place and clean them; NAMES='01_dataset' for some of them"
 	@echo "make docs       build the site from README, docs/ and the notebooks: build/site/index.html"
 	@echo "make wiki       write the pages for a GitHub wiki: build/wiki"
-	@echo "make assets     remake the embedded teacher, student, judge and reference (hours; needs CIFAR-10)"
-	@echo "make levers     train a teacher for each change of one field, 50 minutes of one core each, and tabulate the scores"
-	@echo "make ablations  distil a student for each change of one field, 15 minutes each, and tabulate the scores"
+	@echo "make assets     remake what is embedded, its tables, pictures and notebooks (hours; needs CIFAR-10; in runs/assets)"
+	@echo "make levers     train a teacher for each change, 50 minutes of one core each (18 rows), and tabulate the scores"
+	@echo "make ablations  distil a student for each change, 15 minutes each (16 rows, two seeds), and tabulate the scores"
 	@echo "make reference  teacher and students at full scale on one GPU (half an hour); MINUTES=9 for one slice of it"
 	@echo "make clean      remove the environment and Python's caches; runs/ stays"
 
@@ -58,19 +58,22 @@ wiki: $(STAMP)
 	$(VENV)/bin/python docs/build.py wiki
 
 # Everything in gsoc_kd/assets and the tables of its networks, in the order in which one part needs the other. A stopped run
-# goes on. Tables of experiments (levers, ablations, speed of training, faults) have commands of their own.
+# goes on; to start over, remove runs/assets. What is measured beside the embedded networks has commands of its own: the
+# studies (levers, ablations, equal cost, frontier), the speed of training and of StyleGAN2's generator, the faults.
 assets: $(STAMP)
 	$(RUN) gsoc_kd train-judge
 	$(RUN) gsoc_kd reference
-	$(RUN) gsoc_kd pretrain --out runs/teacher
-	$(RUN) gsoc_kd embed --run runs/teacher --name teacher
-	$(RUN) gsoc_kd pairs --per-class 5000 --out runs/pairs
-	$(RUN) gsoc_kd distill --pairs runs/pairs --out runs/student --kimg 1000 --tick-kimg 20
-	$(RUN) gsoc_kd embed --run runs/student --name student
+	$(RUN) gsoc_kd pretrain --out runs/assets/teacher
+	$(RUN) gsoc_kd embed --run runs/assets/teacher --name teacher
+	$(RUN) gsoc_kd pairs --per-class 5000 --out runs/assets/pairs
+	$(RUN) gsoc_kd distill --pairs runs/assets/pairs --out runs/assets/student --kimg 1000 --tick-kimg 20
+	$(RUN) gsoc_kd embed --run runs/assets/student --name student
 	$(RUN) gsoc_kd results
-	$(VENV)/bin/python benchmarks/portraits.py --run runs/teacher --student runs/student
+	$(VENV)/bin/python benchmarks/portraits.py
 	$(RUN) gsoc_kd calibrate
 	$(VENV)/bin/python benchmarks/sample.py --write docs/Deployment.md
+	$(VENV)/bin/python benchmarks/explore.py --screenshot docs/explorer.png
+	$(VENV)/bin/python notebooks/execute.py
 
 levers: $(STAMP)
 	$(VENV)/bin/python benchmarks/studies.py levers

@@ -1,6 +1,6 @@
 """How the embedded networks were trained, and how varied the teacher is: pictures and a table for the pages.
 
-    python benchmarks/portraits.py --run runs/teacher --student runs/student     needs CIFAR-10; some minutes on two cores
+    python benchmarks/portraits.py [--run FOLDER] [--student FOLDER]     needs CIFAR-10; some minutes on two cores
     python benchmarks/portraits.py --only training             without CIFAR-10: film, curves and styles only
 
 Both folders are those in which `gsoc-kd pretrain` and `gsoc-kd distill` left the film and the statistics. It draws, in docs/:
@@ -49,7 +49,7 @@ BLOCK = re.compile(r"(<!-- variety: .*? -->\n).*?(<!-- end of variety -->)", re.
 MAX_KB, MOMENTS, COLUMNS = 100, 6, 10
 
 
-def main(run: Path = Path("runs/teacher"), student: Path = Path("runs/student"), docs: Path = Path("docs"),
+def main(run: Path = Path("runs/assets/teacher"), student: Path = Path("runs/assets/student"), docs: Path = Path("docs"),
          page: str = "Teacher-Network.md", per_class: int = 1000, only: Literal["all", "variety", "training"] = "all"):
     """Draws the pictures and writes the table.
 

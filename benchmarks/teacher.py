@@ -69,7 +69,7 @@ def main(peer: Path | None = None, rounds: int = 7, batch: int = 32, device: str
     draws = {"ours": lambda: ours(z, y)}
     if theirs:
         one_hot = torch.nn.functional.one_hot(y, 10).float()
-        options = dict(noise_mode="const", force_fp32=True, fused_modconv=True)   # its fastest settings in float32
+        options = dict(noise_mode="const", force_fp32=True, fused_modconv=True)   # its own in eval mode
         draws["official"] = lambda: theirs(z, one_hot, **options)
     if device == "cuda":
         for dtype in (torch.bfloat16, torch.float16):

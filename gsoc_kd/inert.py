@@ -101,7 +101,8 @@ def _number(kind, data=b""):
     return np.frombuffer(data, kind.value, count=1).item()
 
 
-def _list():
+def allowed():
+    """{name: what stands for it} of all that a pickle may ask for."""
     functions = {
         "torch_utils.persistence._reconstruct_persistent_obj": _module,
         "torch.storage._load_from_bytes": _storage,
@@ -124,7 +125,7 @@ class Reader(pickle.Unpickler):
 
     def __init__(self, file):
         super().__init__(file)
-        self.list = _list()
+        self.list = allowed()
 
     def find_class(self, module, name):
         known = self.list.get(f"{module}.{name}")
