@@ -4,7 +4,8 @@
     python benchmarks/studies.py ablations       students: one field changed at a time, 10,000 pairs, 15 minutes
     python benchmarks/studies.py equal-cost      our default against the recipe of 2022, 50,000 pairs, 120 minutes
     python benchmarks/studies.py frontier        students of 50 thousand to 2 million parameters, 50,000 pairs, 30 minutes
-    python benchmarks/studies.py speed           default and 2022 generator timed in turn, for `equal-cost`; idle machine
+    python benchmarks/studies.py speed           for `equal-cost` default and 2022 generator timed in turn, for `frontier` its
+                                                 students as INT8 files; idle machine
 
 Each run has one thread and is given minutes of *processor* time. So two at once (`--seeds 0` here, `--seeds 1` there),
 or other work on the machine, hardly change what they reach. A stopped run goes on when called again; a finished one is
@@ -17,6 +18,7 @@ import datetime
 import json
 import re
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +28,7 @@ import torch
 import tyro
 
 from gsoc_kd.charts import frontier, ladder
+from gsoc_kd.deploy import export, load_exported
 from gsoc_kd.distill import DistillConfig, distill, make_networks
 from gsoc_kd.evaluate import cost, evaluate, floor_row
 from gsoc_kd.files import InputError, read_json, replacing_file, write_json
@@ -41,6 +44,7 @@ class Study:
     per_class: int  # pairs a class; 0: teachers are trained, from real images, not students
     seeds: tuple[int, ...]
     changes: dict = field(default_factory=dict)  # name: fields of the config; "preset", "per_class", "real", "minutes" may join
+    common: dict = field(default_factory=dict)  # fields of every row that does not change them
 
 
 STUDIES = {
@@ -62,7 +66,7 @@ STUDIES = {
         "no-minibatch-deviation": dict(group=0),
         "not-channels-last": dict(channels_last=False),
         "compile": dict(compile=True),  # needs a C++ compiler
-    }),
+    }, common=dict(r1=0.3)),  # the preset's when they were begun; row r1-0.1 is the preset as it is now
     "ablations": Study(15, 1000, (0, 1), {
         "base": {},
         "more-pairs": dict(per_class=5000),
@@ -118,7 +122,8 @@ def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: t
         scored_per_class: pictures a class for the scores.
     """
     if study == "speed":
-        return time_generators(results / "equal-cost" / "speed.json")
+        return print(json.dumps([time_generators(results / "equal-cost" / "speed.json"),
+                                 time_files(results / "frontier" / "speed.json")], indent=2))
     if study not in STUDIES:
         raise InputError(f"there is no study {study!r}; choose from {', '.join(STUDIES)}, speed")
     s = STUDIES[study]
@@ -130,7 +135,7 @@ def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: t
     teacher = load_teacher()
     remember(teacher, results)
     for name in names or s.changes:
-        fields = dict(s.changes[name])
+        fields = {**s.common, **s.changes[name]}
         preset, real = fields.pop("preset", "laptop"), fields.pop("real", None)
         count, own = fields.pop("per_class", per_class or s.per_class), fields.pop("minutes", s.minutes)
         limit = minutes or own
@@ -183,16 +188,19 @@ def write(study, page, results, minutes=None):
 
     Runs of other minutes than the rows' own, or than `minutes`, are left out.
     """
-    rows = finished(study, results, minutes)
+    rows, speed = finished(study, results, minutes), results / study / "speed.json"
+    speed = read_json(speed) if study == "frontier" and speed.is_file() else None
     columns = {k: told for k, told in COLUMNS.items() if STUDIES[study].per_class or k != "cifar_fd_to_teacher"}
     lines = ["| " + " | ".join(["", "fields", "seeds", "thousand pictures shown", "parameters", "MACs",
-                                *(title for title, _ in columns.values())]) + " |",
-             "|---|---|" + "--:|" * (4 + len(columns))]
+                                *["INT8 images/s"] * bool(speed), *(title for title, _ in columns.values())]) + " |",
+             "|---|---|" + "--:|" * (4 + bool(speed) + len(columns))]
     for name, ones in rows.items():
-        fields = ", ".join(f"{k}={v!r}" for k, v in STUDIES[study].changes[name].items()) or "preset laptop"
+        fields = STUDIES[study].changes[name] or STUDIES[study].common
+        fields = ", ".join(f"{k}={v!r}" for k, v in fields.items()) or "preset laptop"
         lines.append("| " + " | ".join([
             name, f"`{fields}`", f"{len(ones)}", spread([one["last"]["kimg"] for one in ones], "{:,.0f}"),
             f"{ones[0]['cost']['parameters']:,}", f"{ones[0]['cost']['macs'] / 1e6:.1f} M",
+            *[f"{speed['images_per_second'][name]:,.0f}" for _ in range(bool(speed))],
             *(spread([one["scores"][k] for one in ones], form) for k, (_, form) in columns.items())]) + " |")
     every = [one for ones in rows.values() for one in ones]
     told = "; ".join(sorted({f"{one['hardware']}, {one['date']}" for one in every}))
@@ -201,6 +209,9 @@ def write(study, page, results, minutes=None):
     seeds = ", lowest to highest seed" if max(map(len, rows.values())) > 1 else ", one seed"
     floor = "" if "cifar_fd_to_teacher" not in columns else ("; CIFAR-FD between two sets of the teacher's own pictures: "
                                                              f"{every[0]['scores']['cifar_fd_to_teacher_floor']:.2f}")
+    if speed:
+        floor += (f"; INT8 images/s: their OpenVINO files, batch {speed['batch']}, all timed in turn by `python "
+                  f"benchmarks/studies.py speed` ({speed['hardware']}, {speed['date']})")
     text = "\n".join([*lines, "", *said(study, rows, results, page),
                       f"{seen(every, results)}, {minutes} minutes of one core's time a run{seeds}; {images} pictures "
                       f"scored{floor}. Measured by `python benchmarks/studies.py {study}`, where `--names` picks rows "
@@ -287,22 +298,40 @@ def said(study, rows, results, page):
 # ---------------------------------------------------------------- speed
 
 def time_generators(file, batch=256, rounds=10):
-    """Default and 2022 student, as black boxes that give uint8 pictures, in turn; writes and returns the medians."""
-    teacher = load_teacher()
-    boxes = {preset: black_box(make_networks(DistillConfig.preset(preset), teacher.z_dim, 10, 32)[0].eval(), batch=batch)
+    """Default and 2022 student, as black boxes that give uint8 pictures; writes and returns their rates."""
+    boxes = {preset: black_box(make_networks(DistillConfig.preset(preset), load_teacher().z_dim, 10, 32)[0].eval(), batch=batch)
              for preset in ("laptop", "distylegan-2022")}
-    z, y, seconds = draw_latents(0, 0, batch, teacher.z_dim), torch.arange(batch) % 10, {name: [] for name in boxes}
+    rates = in_turn(boxes, batch, rounds)
+    return record(file, {"images_per_second": rates, "ratio": rates["laptop"] / rates["distylegan-2022"], "batch": batch})
+
+
+def time_files(file, batch=256, rounds=10):
+    """The frontier's students, of random weights, as 8-bit OpenVINO files; writes and returns their rates."""
+    with tempfile.TemporaryDirectory() as folder:
+        boxes = {}
+        for i, (name, fields) in enumerate(STUDIES["frontier"].changes.items()):
+            student, _ = make_networks(DistillConfig(**fields), load_teacher().z_dim, 10, 32)
+            boxes[name] = load_exported(export(student.eval(), Path(folder) / f"{i}.xml", "int8"))
+        return record(file, {"images_per_second": in_turn(boxes, batch, rounds), "batch": batch})
+
+
+def in_turn(boxes, batch, rounds):
+    """Images a second of black boxes that take turns: medians of the rounds."""
+    z, y, seconds = draw_latents(0, 0, batch, load_teacher().z_dim), torch.arange(batch) % 10, {name: [] for name in boxes}
     for _ in range(rounds + 1):  # the first is not counted
         for name, box in boxes.items():
             start = time.perf_counter()
             box(z, y)
             seconds[name].append(time.perf_counter() - start)
-    rates = {name: batch / median(times[1:]) for name, times in seconds.items()}
-    found = {"images_per_second": rates, "ratio": rates["laptop"] / rates["distylegan-2022"], "batch": batch,
-             "hardware": provenance("", "")["hardware"], "date": datetime.date.today().isoformat()}
+    return {name: batch / median(times[1:]) for name, times in seconds.items()}
+
+
+def record(file, found):
+    """Writes what was measured, with hardware and date, and returns it."""
+    found |= {"hardware": provenance("", "")["hardware"], "date": datetime.date.today().isoformat()}
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, found)
-    print(json.dumps(found, indent=2))
+    return found
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ R1_EVERY = 8  # steps; the penalty counts so much more then (lazy regularisation
 @dataclass(frozen=True)
 class PretrainConfig:
     """One run of `pretrain`; `PretrainConfig.preset("laptop", seed=1)` starts from a preset."""
-    kimg: float = 600  # real images shown, in thousands
-    tick_kimg: float = 10  # a checkpoint, a line of statistics and a frame of film every so many thousand images
+    kimg: float = 1000  # real images shown, in thousands
+    tick_kimg: float = 20  # a checkpoint, a line of statistics and a frame of film every so many thousand images
     batch: int = 64  # images a step, over all processes
     z_dim: int = 128  # width of the latents
     widths: tuple[int, ...] = (256, 128, 64, 32)  # the generator's channels at 4x4, 8x8, ... pixels
@@ -50,7 +50,7 @@ class PretrainConfig:
     group: int = 16  # the disc sees how much so many successive pictures differ (minibatch deviation); 0: it does not
     lr: float = 2e-4  # Adam's learning rate for the generator
     disc_lr: float = 4e-4  # Adam's learning rate for the disc
-    r1: float = 0.3  # gamma, the weight of the gradient penalty on real images
+    r1: float = 0.1  # gamma, the weight of the gradient penalty on real images
     betas: tuple[float, float] = (0.0, 0.99)  # Adam's averaging
     ema: float = 0.999  # a step's share that the averaged generator keeps of itself, after a ramp from 0
     shift: int = 3  # augmentation: shift by at most so many pixels

@@ -12,6 +12,7 @@ from gsoc_kd import figures
 from gsoc_kd.files import InputError, read_json
 from gsoc_kd.images import LabelledImages
 from gsoc_kd.portraits import film_pictures, film_strip, style_map, variety
+from gsoc_kd.pretrain import PretrainConfig
 from gsoc_kd.teachers import EMBEDDED, Teacher, load_teacher
 from gsoc_kd.weights import network_hash
 
@@ -201,8 +202,12 @@ def test_the_page_shows_what_the_embedded_provenance_says():
 
 def test_the_provenance_of_the_embedded_teacher_is_complete():
     told = read_json(EMBEDDED / "teacher" / "provenance.json")
-    for key in ("command", "commit", "data", "hardware", "seconds", "date", "versions", "config", "classes", "kimg"):
+    for key in ("command", "commit", "data", "hardware", "seconds", "date", "versions", "config", "classes", "kimg",
+                "precision", "processes"):
         assert told[key], key
+    assert not told["commit"].endswith("+")                                             # trained by committed code
+    assert PretrainConfig(**{**told["config"], "widths": tuple(told["config"]["widths"]),
+                             "betas": tuple(told["config"]["betas"])}) == PretrainConfig()   # all fields; the preset
     assert told["hash"] == network_hash(load_teacher().network)
     for scores in (told["scores"], told["scores"]["floor"]):
         assert {"cifar_fd", "cifar_kid", "cifar_precision", "cifar_recall", "cifar_is", "class_agreement",
