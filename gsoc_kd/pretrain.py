@@ -44,7 +44,7 @@ class PretrainConfig:
     tick_kimg: float = 20  # a checkpoint, a line of statistics and a frame of film every so many thousand images
     batch: int = 64  # images a step, over all processes
     z_dim: int = 128  # width of the latents
-    widths: tuple[int, ...] = (256, 128, 64, 32)  # the generator's channels at 4x4, 8x8, ... pixels
+    widths: tuple[int, ...] = (192, 128, 96, 48)  # the generator's channels at 4x4, 8x8, ... pixels
     embed_dim: int = 64  # width of the generator's class embedding
     disc_width: int = 64  # the disc's channels after its first convolution
     group: int = 16  # the disc sees how much so many successive pictures differ (minibatch deviation); 0: it does not
