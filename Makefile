@@ -65,7 +65,7 @@ wiki: $(STAMP)
 assets: $(STAMP)
 	$(RUN) gsoc_kd train-judge
 	$(RUN) gsoc_kd reference
-	$(TRAIN) pretrain --no-publish --score-ticks 10 --out runs/assets/teacher
+	$(RUN) gsoc_kd pretrain --no-publish --score-ticks 10 --out runs/assets/teacher
 	$(RUN) gsoc_kd embed --run runs/assets/teacher --name teacher
 	$(RUN) gsoc_kd pairs --per-class 5000 --out runs/assets/pairs
 	$(TRAIN) distill --pairs runs/assets/pairs --out runs/assets/student --kimg 1000 --tick-kimg 20
