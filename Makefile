@@ -3,7 +3,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python -m
-TRAIN := $(RUN) torch.distributed.run --nproc-per-node 2 -m gsoc_kd
 STAMP := $(VENV)/.installed
 
 .PHONY: help venv demo test lab app notebooks assets levers ablations reference docs wiki clean
@@ -60,15 +59,14 @@ wiki: $(STAMP)
 
 # Everything in gsoc_kd/assets and the tables of its networks, in the order in which one part needs the other. A stopped run
 # goes on; to start over, remove runs/assets. What is measured beside the embedded networks has commands of its own: the
-# studies (levers, ablations, equal cost, frontier), the speed of training and of StyleGAN2's generator, the faults. Both
-# networks are trained by two processes, a core each, which show more pictures an hour than one process with two threads.
+# studies (levers, ablations, equal cost, frontier), the speed of training and of StyleGAN2's generator, the faults.
 assets: $(STAMP)
 	$(RUN) gsoc_kd train-judge
 	$(RUN) gsoc_kd reference
 	$(RUN) gsoc_kd pretrain --no-publish --score-ticks 10 --out runs/assets/teacher
 	$(RUN) gsoc_kd embed --run runs/assets/teacher --name teacher
 	$(RUN) gsoc_kd pairs --per-class 5000 --out runs/assets/pairs
-	$(TRAIN) distill --pairs runs/assets/pairs --out runs/assets/student --kimg 1000 --tick-kimg 20
+	$(RUN) gsoc_kd distill --pairs runs/assets/pairs --out runs/assets/student --kimg 1000 --tick-kimg 20
 	$(RUN) gsoc_kd embed --run runs/assets/student --name student
 	$(RUN) gsoc_kd results
 	$(VENV)/bin/python benchmarks/portraits.py

@@ -1,6 +1,6 @@
 """Recipes compared: many trainings that differ in one thing, scored alike, tabulated in docs/Results.md.
 
-    python benchmarks/studies.py levers          teachers: one field of the preset changed at a time, 50 minutes
+    python benchmarks/studies.py levers          teachers: one field changed at a time, 50 minutes
     python benchmarks/studies.py ablations       students: one field changed at a time, 10,000 pairs, 15 minutes
     python benchmarks/studies.py equal-cost      our default against the recipe of 2022, 50,000 pairs, 120 minutes
     python benchmarks/studies.py frontier        students of 50 thousand to 2 million parameters, 50,000 pairs, 30 minutes

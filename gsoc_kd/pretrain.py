@@ -71,7 +71,7 @@ class PretrainConfig:
 
     @classmethod
     def preset(cls, name, **changes):
-        """`smoke` (tests, seconds), `laptop` (2 CPU cores, an hour or more), `gpu`, or `stylegan2-ada` (the teacher of
+        """`smoke` (tests, seconds), `laptop` (2 CPU cores, about an hour), `gpu`, or `stylegan2-ada` (the teacher of
         2022: days on a GPU), with some fields changed."""
         return runs.preset(cls, PRESETS, name, changes)
 

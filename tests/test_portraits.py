@@ -200,15 +200,27 @@ def test_the_page_shows_what_the_embedded_provenance_says():
         assert f"]({path.name})" in text and path.stat().st_size <= 100_000
 
 
-def test_the_provenance_of_the_embedded_teacher_is_complete():
-    told = read_json(EMBEDDED / "teacher" / "provenance.json")
-    for key in ("command", "commit", "data", "hardware", "seconds", "date", "versions", "config", "classes", "kimg",
-                "precision", "processes"):
+def complete(told, network):
+    for key in ("command", "commit", "data", "hardware", "seconds", "date", "versions", "config", "classes", "kimg"):
         assert told[key], key
-    assert not told["commit"].endswith("+")                                             # trained by committed code
-    assert PretrainConfig(**{**told["config"], "widths": tuple(told["config"]["widths"]),
-                             "betas": tuple(told["config"]["betas"])}) == PretrainConfig()   # all fields; the preset
-    assert told["hash"] == network_hash(load_teacher().network)
+    assert told["hash"] == network_hash(network)
     for scores in (told["scores"], told["scores"]["floor"]):
         assert {"cifar_fd", "cifar_kid", "cifar_precision", "cifar_recall", "cifar_is", "class_agreement",
                 "class_agreement_per_class", "images"} <= set(scores) and scores["images"] == 10_000
+
+
+def test_the_provenance_of_the_embedded_teacher_is_complete():
+    complete(read_json(EMBEDDED / "teacher" / "provenance.json"), load_teacher().network)
+
+
+def test_the_teacher_that_waits_for_its_student_is_of_the_preset_and_committed_code_and_on_the_page():
+    folder = ROOT / "benchmarks" / "results" / "teacher"
+    told = read_json(folder / "provenance.json")
+    complete(told, load_teacher(folder).network)
+    assert not told["commit"].endswith("+") and told["precision"] and told["processes"]
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in told["config"].items()}
+    assert PretrainConfig(**fields) == PretrainConfig.preset("laptop")
+    scores, page = told["scores"], (ROOT / "docs" / "Results.md").read_text(encoding="utf-8")
+    assert (f"has seen {told['kimg']:.0f} thousand images in {told['seconds'] / 60:.0f} minutes of two cores: CIFAR-FD "
+            f"{scores['cifar_fd']:.2f}, class agreement {100 * scores['class_agreement']:.1f} %, recall "
+            f"{100 * scores['cifar_recall']:.1f} % (10,000 pictures)") in page.replace("\n  ", " ")
