@@ -13,7 +13,7 @@ from gsoc_kd.files import InputError, read_json
 from gsoc_kd.images import LabelledImages
 from gsoc_kd.portraits import film_pictures, film_strip, style_map, variety
 from gsoc_kd.pretrain import PretrainConfig
-from gsoc_kd.teachers import EMBEDDED, Teacher, load_teacher
+from gsoc_kd.teachers import EMBEDDED, Teacher, load_student, load_teacher
 from gsoc_kd.weights import network_hash
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -213,7 +213,7 @@ def test_the_provenance_of_the_embedded_teacher_is_complete():
     complete(read_json(EMBEDDED / "teacher" / "provenance.json"), load_teacher().network)
 
 
-def test_the_teacher_that_waits_for_its_student_is_of_the_preset_and_committed_code_and_on_the_page():
+def test_the_teacher_that_waits_is_of_the_preset_and_committed_code_and_on_the_page():
     folder = ROOT / "benchmarks" / "results" / "teacher"
     told = read_json(folder / "provenance.json")
     complete(told, load_teacher(folder).network)
@@ -224,3 +224,13 @@ def test_the_teacher_that_waits_for_its_student_is_of_the_preset_and_committed_c
     assert (f"has seen {told['kimg']:.0f} thousand images in {told['seconds'] / 60:.0f} minutes of two cores: CIFAR-FD "
             f"{scores['cifar_fd']:.2f}, class agreement {100 * scores['class_agreement']:.1f} %, recall "
             f"{100 * scores['cifar_recall']:.1f} % (10,000 pictures)") in page.replace("\n  ", " ")
+
+
+def test_the_student_that_waits_learned_from_the_teacher_that_waits():
+    told = read_json(ROOT / "benchmarks" / "results" / "student" / "provenance.json")
+    complete(told, load_student(ROOT / "benchmarks" / "results" / "student"))
+    assert not told["commit"].endswith("+") and told["data"].endswith(" 50000 pairs")
+    assert told["teacher"] == load_teacher(ROOT / "benchmarks" / "results" / "teacher").digest
+    scores, page = told["scores"], (ROOT / "docs" / "Results.md").read_text(encoding="utf-8")
+    assert (f"CIFAR-FD {scores['cifar_fd']:.2f}, {100 * scores['class_agreement']:.1f} %, {100 * scores['cifar_recall']:.1f} %) "
+            "in [benchmarks/results/student]") in page
