@@ -190,17 +190,21 @@ def write(study, page, results, minutes=None):
     """
     rows, speed = finished(study, results, minutes), results / study / "speed.json"
     speed = read_json(speed) if study == "frontier" and speed.is_file() else None
+    drawn = ["INT8 images/s"] if speed else []
     columns = {k: told for k, told in COLUMNS.items() if STUDIES[study].per_class or k != "cifar_fd_to_teacher"}
     lines = ["| " + " | ".join(["", "fields", "seeds", "thousand pictures shown", "parameters", "MACs",
-                                *["INT8 images/s"] * bool(speed), *(title for title, _ in columns.values())]) + " |",
-             "|---|---|" + "--:|" * (4 + bool(speed) + len(columns))]
+                                *drawn, *(title for title, _ in columns.values())]) + " |",
+             "|---|---|" + "--:|" * (4 + len(drawn) + len(columns))]
     for name, ones in rows.items():
+        if speed:
+            rate = speed["images_per_second"].get(name)  # None: the row is younger than the measurement
+            drawn = ["–" if rate is None else f"{rate:,.0f}"]
         fields = STUDIES[study].changes[name] or STUDIES[study].common
         fields = ", ".join(f"{k}={v!r}" for k, v in fields.items()) or "preset laptop"
         lines.append("| " + " | ".join([
             name, f"`{fields}`", f"{len(ones)}", spread([one["last"]["kimg"] for one in ones], "{:,.0f}"),
             f"{ones[0]['cost']['parameters']:,}", f"{ones[0]['cost']['macs'] / 1e6:.1f} M",
-            *[f"{speed['images_per_second'][name]:,.0f}" for _ in range(bool(speed))],
+            *drawn,
             *(spread([one["scores"][k] for one in ones], form) for k, (_, form) in columns.items())]) + " |")
     every = [one for ones in rows.values() for one in ones]
     told = "; ".join(sorted({f"{one['hardware']}, {one['date']}" for one in every}))
@@ -209,12 +213,11 @@ def write(study, page, results, minutes=None):
     seeds = ", lowest to highest seed" if max(map(len, rows.values())) > 1 else ", one seed"
     floor = "" if "cifar_fd_to_teacher" not in columns else ("; CIFAR-FD between two sets of the teacher's own pictures: "
                                                              f"{every[0]['scores']['cifar_fd_to_teacher_floor']:.2f}")
-    if speed:
-        floor += (f"; INT8 images/s: their OpenVINO files, batch {speed['batch']}, all timed in turn by `python "
-                  f"benchmarks/studies.py speed` ({speed['hardware']}, {speed['date']})")
+    timed = "" if not speed else (f"; INT8 images/s: their OpenVINO files, batch {speed['batch']}, all timed in turn by `python "
+                                  f"benchmarks/studies.py speed` ({speed['hardware']}, {speed['date']})")
     text = "\n".join([*lines, "", *said(study, rows, results, page),
                       f"{seen(every, results)}, {minutes} minutes of one core's time a run{seeds}; {images} pictures "
-                      f"scored{floor}. Measured by `python benchmarks/studies.py {study}`, where `--names` picks rows "
+                      f"scored{floor}{timed}. Measured by `python benchmarks/studies.py {study}`, where `--names` picks rows "
                       f"({told}), PyTorch {torch.__version__.split('+')[0]}."])
     with replacing_file(page) as temporary:
         temporary.write_text(block(study).sub(lambda m: m[1] + text + "\n" + m[2], page.read_text(encoding="utf-8")),

@@ -136,11 +136,11 @@ def test_the_frontier_tells_how_fast_its_files_are(small, tmp_path):
     assert "INT8" not in (tmp_path / "Results.md").read_text()
     found = studies.time_files(file, batch=2, rounds=2)
     assert set(found["images_per_second"]) == {"small", "large"} and min(found["images_per_second"].values()) > 0
-    file.write_text(json.dumps({**found, "images_per_second": {"small": 5000.4, "large": 1234.5}}))
+    file.write_text(json.dumps({**found, "images_per_second": {"small": 5000.4}}))
     small("frontier")
     page = (tmp_path / "Results.md").read_text()
     lines = [line.split(" | ") for line in page.splitlines() if line.startswith(("| small", "| large"))]
-    assert [line[6] for line in lines] == ["5,000", "1,234"] and len(lines[0]) == 11
+    assert [line[6] for line in lines] == ["5,000", "–"] and len(lines[0]) == 11
     assert "INT8 images/s: their OpenVINO files, batch 2, all timed in turn by `python benchmarks/studies.py speed`" in page
 
 
