@@ -58,8 +58,10 @@ wiki: $(STAMP)
 	$(VENV)/bin/python docs/build.py wiki
 
 # Everything in gsoc_kd/assets and the tables of its networks, in the order in which one part needs the other. A stopped run
-# goes on; to start over, remove runs/assets. What is measured beside the embedded networks has commands of its own: the
-# studies (levers, ablations, equal cost, frontier), the speed of training and of StyleGAN2's generator, the faults.
+# goes on; to start over, remove runs/assets. PEER: a checkout of ThanosM97/gsoc2022-openvino, against which Deployment's
+# table measures speed; without it, against our copy of that network. What is measured beside the embedded networks has
+# commands of its own: the studies (levers, ablations, equal cost, frontier), the speed of training and of StyleGAN2's
+# generator, the faults.
 assets: $(STAMP)
 	$(RUN) gsoc_kd train-judge
 	$(RUN) gsoc_kd reference
@@ -71,7 +73,7 @@ assets: $(STAMP)
 	$(RUN) gsoc_kd results
 	$(VENV)/bin/python benchmarks/portraits.py
 	$(RUN) gsoc_kd calibrate
-	$(VENV)/bin/python benchmarks/sample.py --write docs/Deployment.md
+	$(VENV)/bin/python benchmarks/sample.py $(if $(PEER),--peer $(PEER)) --write docs/Deployment.md
 	$(VENV)/bin/python benchmarks/explore.py --screenshot docs/explorer.png
 	$(VENV)/bin/python notebooks/execute.py
 

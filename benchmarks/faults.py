@@ -10,6 +10,7 @@ import datetime
 import importlib
 import itertools
 import os
+import platform
 import random
 import resource
 import signal
@@ -59,7 +60,8 @@ def main(kills: int = 20, seed: int = 0, write: Path | None = None, two: bool = 
     text = "\n".join(["| fault | what happens | survived |", "|---|---|---|",
                       *(f"| {fault} | {told} | {good} of {count} |" for fault, told, good, count in rows), "",
                       f"Written by `benchmarks/faults.py --kills {kills} --seed {seed}`, PyTorch "
-                      f"{torch.__version__.split('+')[0]}, {sys.platform}, {datetime.date.today().isoformat()}."])
+                      f"{torch.__version__.split('+')[0]}, {sys.platform}, {os.cpu_count()} CPU cores ({platform.machine()}), "
+                      f"{datetime.date.today().isoformat()}."])
     print(text)
     if write:
         before, rest = write.read_text(encoding="utf-8").split("<!-- faults -->\n")

@@ -3,7 +3,7 @@
     python benchmarks/studies.py levers          teachers: one field changed at a time, 50 minutes
     python benchmarks/studies.py ablations       students: one field changed at a time, 10,000 pairs, 15 minutes
     python benchmarks/studies.py equal-cost      our default against the recipe of 2022, 50,000 pairs, 120 minutes
-    python benchmarks/studies.py frontier        students of 50 thousand to 2 million parameters, 50,000 pairs, 30 minutes
+    python benchmarks/studies.py frontier        students of 27 thousand to 2 million parameters, 50,000 pairs, 30 minutes
     python benchmarks/studies.py speed           for `equal-cost` default and 2022 generator timed in turn, for `frontier` its
                                                  students as INT8 files; idle machine
 
@@ -89,7 +89,7 @@ STUDIES = {
     "equal-cost": Study(120, 5000, (0, 1), {
         "distylegan-2022": dict(preset="distylegan-2022"), "default-in-30-minutes": dict(minutes=30), "default": {}}),
     "frontier": Study(30, 5000, (0,), {
-        "25k": dict(widths=(24, 16, 12, 8), embed_dim=8, rank=8),
+        "27k": dict(widths=(24, 16, 12, 8), embed_dim=8, rank=8),
         "50k": dict(widths=(40, 24, 16, 12), embed_dim=16, rank=16),
         "100k": dict(widths=(64, 36, 20, 12), embed_dim=24, rank=32),
         "200k": {},
@@ -157,7 +157,8 @@ def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: t
             done.parent.mkdir(parents=True, exist_ok=True)
             write_json(done, {"asked": asked, "last": run.stats[-1], "cost": cost(run.student),
                               "scores": {k: scores[k] for k in (*SCORES, *COUNTS) if k in scores},
-                              "hardware": provenance("", "")["hardware"], "date": datetime.date.today().isoformat()})
+                              "torch": torch.__version__.split("+")[0], "hardware": provenance("", "")["hardware"],
+                              "date": datetime.date.today().isoformat()})
             print(write(study, page, results, minutes), flush=True)
     print(write(study, page, results, minutes))
 
@@ -207,7 +208,7 @@ def write(study, page, results, minutes=None):
             *drawn,
             *(spread([one["scores"][k] for one in ones], form) for k, (_, form) in columns.items())]) + " |")
     every = [one for ones in rows.values() for one in ones]
-    told = "; ".join(sorted({f"{one['hardware']}, {one['date']}" for one in every}))
+    told = "; ".join(sorted({f"{one['hardware']}, PyTorch {one['torch']}, {one['date']}" for one in every}))
     images = " or ".join(f"{n:,}" for n in sorted({one["scores"]["images"] for one in every}))
     minutes = " or ".join(f"{n:g}" for n in sorted({one["asked"]["minutes"] for one in every}))
     seeds = ", lowest to highest seed" if max(map(len, rows.values())) > 1 else ", one seed"
@@ -218,7 +219,7 @@ def write(study, page, results, minutes=None):
     text = "\n".join([*lines, "", *said(study, rows, results, page),
                       f"{seen(every, results)}, {minutes} minutes of one core's time a run{seeds}; {images} pictures "
                       f"scored{floor}{timed}. Measured by `python benchmarks/studies.py {study}`, where `--names` picks rows "
-                      f"({told}), PyTorch {torch.__version__.split('+')[0]}."])
+                      f"({told})."])
     with replacing_file(page) as temporary:
         temporary.write_text(block(study).sub(lambda m: m[1] + text + "\n" + m[2], page.read_text(encoding="utf-8")),
                              encoding="utf-8")

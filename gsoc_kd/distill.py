@@ -129,6 +129,8 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
     with_gan, with_disc_gan = (real is not None and weight > 0 for weight in (c.gan_weight, c.disc_gan_weight))
     disc_features, fixed_features = (c.feature_weight > 0 and c.features == name for name in ("disc", "classifier"))
     with_disc = with_gan or with_disc_gan or disc_features or c.adversarial_weight > 0
+    shown, beside = ((f"{runs.real_flags(real)} ", f"; real: {real.source}, {len(real)} images")
+                     if with_gan or with_disc_gan else ("", ""))  # what provenance says of real images
     if real is not None and not (with_gan or with_disc_gan):
         warnings.warn("real images are given, but gan_weight and disc_gan_weight are 0: they are not used", stacklevel=2)
     if not with_gan and not max(c.feature_weight, c.pixel_weight, c.adversarial_weight) > 0:
@@ -266,8 +268,8 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
                 row |= {"seconds": round(seconds, 1), "pairs_per_second": round(since * c.batch / spent, 1)}
                 mean_student = averaged(average, c.seed, device)
                 save_network(mean_student, folder / "student", provenance(
-                    command=f"gsoc-kd distill --pairs {pairs.path} --out {out} {runs.flags(c)}".strip(),
-                    data=f"pairs of teacher {pairs.manifest['teacher']}, {len(pairs)} pairs", seconds=seconds,
+                    command=f"gsoc-kd distill --pairs {pairs.path} {shown}--out {out} {runs.flags(c)}".strip(),
+                    data=f"pairs of teacher {pairs.manifest['teacher']}, {len(pairs)} pairs{beside}", seconds=seconds,
                     config=asdict(c), classes=list(pairs.classes), kimg=row["kimg"], processes=world,
                     precision="bfloat16" if bfloat16 else "float32", teacher=pairs.manifest["digest"],
                     pairs=sha256(pairs.path / "manifest.json")))

@@ -230,7 +230,7 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
                 row |= {"seconds": round(seconds, 1), "images_per_second": round(since * c.batch / spent, 1)}
                 student = averaged(average, c.seed, device)
                 save_network(student, folder / "student", provenance(
-                    command=f"gsoc-kd pretrain --out {out} {runs.flags(c)}".strip(),
+                    command=f"gsoc-kd pretrain {runs.real_flags(real)} --out {out} {runs.flags(c)}".strip(),
                     data=f"{real.source}, {len(real)} images", seconds=seconds, config=asdict(c),
                     classes=list(real.classes), kimg=row["kimg"], processes=world,
                     precision="bfloat16" if bfloat16 else "float32"))

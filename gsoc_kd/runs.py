@@ -12,6 +12,7 @@ import functools
 import json
 import math
 import os
+import shlex
 import shutil
 import warnings
 from dataclasses import dataclass, fields
@@ -73,9 +74,16 @@ def flags(config):
         value = getattr(config, field.name)
         if value != field.default:
             flag = field.name.replace("_", "-")
-            words += ([f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else
+            words += ([f"--{'' if value else 'no-'}{flag}"] if isinstance(field.default, bool) else
                       [f"--{flag}", *map(str, value if isinstance(value, (tuple, list)) else [value])])
     return " ".join(words)
+
+
+def real_flags(real):
+    """The command line's flags for real images, LabelledImages; of a zip or folder the bare name is known."""
+    if real.source in ("cifar10-train.zip", "CIFAR-10 train (torchvision)"):
+        return "--real cifar10" + (f" --size {real.resolution}" if real.resolution != 32 else "")
+    return f"--real {shlex.quote(real.source)} --size {real.resolution}"
 
 
 def open_folder(folder, config, main_process=True, since=None):

@@ -227,6 +227,10 @@ def test_a_term_of_weight_0_is_not_computed(pairs, real, tmp_path):
         assert terms(run) == terms(full) - {name.removesuffix("_weight")}
     offline = distill(pairs, config(**every), tmp_path / "offline", device="cpu")
     assert terms(offline) == {"feature", "pixel", "adversarial", "disc"}  # black box only
+    with_real, without = (read_json(run.folder / "student" / "provenance.json") for run in (full, offline))
+    assert runs.real_flags(real) in with_real["command"] and with_real["data"].endswith(
+        f"{len(pairs)} pairs; real: {real.source}, {len(real)} images")
+    assert "--real" not in without["command"] and without["data"].endswith(f" {len(pairs)} pairs")
     pixel = dict(every, feature_weight=0.0, adversarial_weight=0.0)
     assert terms(distill(pairs, config(**pixel), tmp_path / "pixel", device="cpu")) == {"pixel"}
 

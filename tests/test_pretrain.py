@@ -148,6 +148,7 @@ def test_a_run_leaves_statistics_a_film_and_the_averaged_generator(whole, real):
     told = read_json(whole.folder / "student" / "provenance.json")
     assert told["classes"] == list(CLASSES) and told["config"]["batch"] == 16 and told["kimg"] == 0.128
     assert told["precision"] in ("float32", "bfloat16") and told["processes"] == 1
+    assert told["command"].startswith(f"gsoc-kd pretrain {runs.real_flags(real)} --out {whole.folder} ")
 
 
 def test_mixed_precision_rounds_but_learns_the_same(real, tmp_path):

@@ -1,4 +1,6 @@
 """A run's folder: nothing foreign is touched, nothing whole is lost, chance follows from seed and step."""
+import dataclasses
+import importlib
 import json
 import types
 from dataclasses import dataclass
@@ -7,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from gsoc_kd import runs
+from gsoc_kd import cli, runs
+from gsoc_kd.distill import DistillConfig
 from gsoc_kd.files import InputError
+from gsoc_kd.images import LabelledImages
+from gsoc_kd.pretrain import PretrainConfig
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,28 @@ def test_numbers_at_the_border_are_taken():
 
 
 def test_flags_say_what_differs_from_the_laptop_preset():
-    from gsoc_kd.distill import DistillConfig
     assert runs.flags(DistillConfig()) == ""
     changed = DistillConfig(kimg=400, widths=(32, 16, 8, 8), skip_z=False, rank=None)
     assert runs.flags(changed) == "--kimg 400 --widths 32 16 8 8 --rank None --no-skip-z"
+
+
+@pytest.mark.parametrize("verb, kind, changes", [
+    ("distill", DistillConfig, dict(kimg=400, widths=(32, 16, 8, 8), skip_z=False, rank=None, bfloat16=False)),
+    ("pretrain", PretrainConfig, dict(bfloat16=True, r1=0.3, channels_last=False, disc="stylegan2")),
+])
+def test_flags_lead_back_to_the_config(verb, kind, changes):
+    config = kind(**changes)
+    words = ["--pairs", "p"] if verb == "distill" else []
+    assert cli._parse(verb, getattr(importlib.import_module(f"gsoc_kd.{verb}"), verb),
+                      [*words, *runs.flags(config).split()])["config"] == config
+
+
+def test_flags_for_real_images_name_them():
+    images = LabelledImages(np.zeros((2, 16, 16, 3), np.uint8), np.arange(2), ("cat", "dog"), "my pets")
+    assert runs.real_flags(images) == "--real 'my pets' --size 16"
+    assert runs.real_flags(dataclasses.replace(images, source="cifar10-train.zip")) == "--real cifar10 --size 16"
+    cifar10 = LabelledImages(np.zeros((2, 32, 32, 3), np.uint8), np.arange(2), ("cat", "dog"), "cifar10-train.zip")
+    assert runs.real_flags(cifar10) == "--real cifar10"
 
 
 # ---------------------------------------------------------------- the folder
