@@ -58,7 +58,7 @@ wiki: $(STAMP)
 	$(VENV)/bin/python docs/build.py wiki
 
 # Everything in gsoc_kd/assets and the tables of its networks, in the order in which one part needs the other. A stopped run
-# goes on; to start over, remove runs/assets. PEER: a checkout of ThanosM97/gsoc2022-openvino, against which Deployment's
+# goes on; to start over, remove runs/assets. PEER: a checkout of the code of 2022, against which Deployment's
 # table measures speed; without it, against our copy of that network. What is measured beside the embedded networks has
 # commands of its own: the studies (levers, ablations, equal cost, frontier), the speed of training and of StyleGAN2's
 # generator, the faults.
