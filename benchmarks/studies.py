@@ -191,15 +191,13 @@ def write(study, page, results, minutes=None):
     """
     rows, speed = finished(study, results, minutes), results / study / "speed.json"
     speed = read_json(speed) if study == "frontier" and speed.is_file() else None
-    drawn = ["INT8 images/s"] if speed else []
+    rates = speed["images_per_second"] if speed else {}
     columns = {k: told for k, told in COLUMNS.items() if STUDIES[study].per_class or k != "cifar_fd_to_teacher"}
     lines = ["| " + " | ".join(["", "fields", "seeds", "thousand pictures shown", "parameters", "MACs",
-                                *drawn, *(title for title, _ in columns.values())]) + " |",
-             "|---|---|" + "--:|" * (4 + len(drawn) + len(columns))]
+                                *(["INT8 images/s"] if rates else []), *(title for title, _ in columns.values())]) + " |",
+             "|---|---|" + "--:|" * (4 + bool(rates) + len(columns))]
     for name, ones in rows.items():
-        if speed:
-            rate = speed["images_per_second"].get(name)  # None: the row is younger than the measurement
-            drawn = ["–" if rate is None else f"{rate:,.0f}"]
+        drawn = [f"{rates[name]:,.0f}" if name in rates else "–"] if rates else []  # a row may be younger than the rates
         fields = STUDIES[study].changes[name] or STUDIES[study].common
         fields = ", ".join(f"{k}={v!r}" for k, v in fields.items()) or "preset laptop"
         lines.append("| " + " | ".join([
