@@ -16,7 +16,7 @@ help:
 	@echo "make docs       build the site from README, docs/ and the notebooks: build/site/index.html"
 	@echo "make wiki       write the pages for a GitHub wiki: build/wiki"
 	@echo "make assets     remake what is embedded, its tables, pictures and notebooks (hours; needs CIFAR-10; in runs/assets)"
-	@echo "make levers     train a teacher for each change, 50 minutes of one core each (17 rows), and tabulate the scores"
+	@echo "make levers     train a teacher for each change, 50 minutes of one core each (19 rows), and tabulate the scores"
 	@echo "make ablations  distil a student for each change, 15 minutes each (17 rows, two seeds), and tabulate the scores"
 	@echo "make reference  teacher and students at full scale on one GPU (half an hour); MINUTES=9 for one slice of it"
 	@echo "make clean      remove the environment and Python's caches; runs/ stays"

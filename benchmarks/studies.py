@@ -57,6 +57,8 @@ STUDIES = {
         "no-labels-in-disc": dict(disc_labels=False),
         "widths-flat": dict(widths=(128, 128, 96, 48)),
         "r1-0.1": dict(r1=0.1),
+        "no-brightness": dict(brightness=0.0),
+        "laptop": dict(r1=0.1, widths=(192, 128, 96, 48)),  # the two that the preset took over, together
         "rates-doubled": dict(lr=4e-4, disc_lr=8e-4),
         "stylegan2-disc": dict(disc="stylegan2", disc_lr=2.5e-3, r1=0.01, channel_base=2048, channel_max=128),
         "batch-128": dict(batch=128),
