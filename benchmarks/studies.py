@@ -98,6 +98,7 @@ STUDIES = {
         "500k": dict(widths=(160, 96, 48, 24), rank=64),
         "1.6M": dict(widths=(352, 192, 96, 48), embed_dim=64, rank=96),
         "separable": dict(widths=(128, 96, 64, 32), block="separable"),
+        "TinyGAN block": dict(widths=(96, 72, 48, 24), block="residual"),
         "2022 network": dict(student="distylegan"),
     }),
 }

@@ -40,7 +40,7 @@ class DistillConfig:
     widths: tuple[int, ...] = (96, 48, 28, 16)  # conv: channels at 4x4, 8x8, ... pixels
     embed_dim: int = 32  # conv: width of the class embedding
     rank: int | None = 48  # conv: the first linear layer goes through so many dimensions; None: it does not
-    block: str = "conv"  # conv: "conv", "separable" or "glu"
+    block: str = "conv"  # conv: "conv", "separable", "residual" or "glu"
     skip_z: bool = True  # conv: the batch norms see the latent too
     disc: str = "projection"  # projection: ProjectionDiscriminator; distylegan: the 2022 disc
     disc_width: int = 32  # the disc's channels after its first convolution

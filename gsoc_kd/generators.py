@@ -13,7 +13,7 @@ from torch import nn
 from .files import InputError
 
 
-BLOCKS = ("conv", "separable", "glu")
+BLOCKS = ("conv", "separable", "residual", "glu")
 
 
 def class_weights(y, num_classes):
@@ -59,9 +59,9 @@ class ConvGenerator(nn.Module):
         embed_dim: width of the class embedding.
         rank: factor the first linear layer through so many dimensions, where most of a narrow student's parameters
             would be; None for one full layer.
-        block: "conv"; "separable": depthwise 3x3 then pointwise 1x1 (TinyGAN, Chang & Lu 2020, section 3.1); or "glu":
-            a convolution to twice the channels, half of which gate the other half (Dauphin et al. 2016, arXiv
-            1612.08083; DiStyleGAN's blocks).
+        block: "conv"; "separable": depthwise 3x3 then pointwise 1x1; "residual": TinyGAN's whole block (Chang & Lu
+            2020, section 3.1), two of these beside a shortcut; or "glu": a convolution to twice the channels, half of
+            which gate the other half (Dauphin et al. 2016, arXiv 1612.08083; DiStyleGAN's blocks).
         skip_z: the conditional batch norms see the latent too, as in BigGAN; without it a GAN trained from scratch
             soon draws one picture a class.
     """
@@ -85,8 +85,10 @@ class ConvGenerator(nn.Module):
         self.linear = (nn.Linear(inputs, outputs) if rank is None else
                        nn.Sequential(nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs)))
         condition = inputs if skip_z else embed_dim
-        self.norm = ConditionalBatchNorm(widths[0], condition)
-        self.blocks = nn.ModuleList(UpBlock(i, o, condition, block) for i, o in zip(widths, widths[1:]))
+        self.residual = block == "residual"                # its blocks normalise what comes in, the others what goes out
+        self.norm = ConditionalBatchNorm(widths[-1 if self.residual else 0], condition)
+        self.blocks = nn.ModuleList(ResidualBlock(i, o, condition) if self.residual else UpBlock(i, o, condition, block)
+                                    for i, o in zip(widths, widths[1:]))
         self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def forward(self, z, y):
@@ -96,9 +98,10 @@ class ConvGenerator(nn.Module):
         e = ze if self.skip_z else e
         x = self.linear(ze).unflatten(1, (-1, 4, 4))                                     # (N, widths[0], 4, 4)
         x = x.contiguous(memory_format=torch.channels_last)
-        x = F.relu(self.norm(x, e))
+        x = x if self.residual else F.relu(self.norm(x, e))
         for block in self.blocks:
             x = block(x, e)                                                              # twice the resolution
+        x = F.relu(self.norm(x, e)) if self.residual else x
         return self.to_rgb(x).tanh()                                                     # (N, 3, R, R)
 
 
@@ -107,9 +110,7 @@ class UpBlock(nn.Module):
         super().__init__()
         self.gated = block == "glu"
         outputs = 2 * width_out if self.gated else width_out
-        self.conv = (UpConv2d(width_in, outputs) if block != "separable" else nn.Sequential(
-            nn.Conv2d(width_in, width_in, 3, padding=1, groups=width_in, bias=False),
-            nn.Conv2d(width_in, width_out, 1, bias=False)))
+        self.conv = (separable if block == "separable" else UpConv2d)(width_in, outputs)
         self.norm = ConditionalBatchNorm(outputs, condition)
 
     def forward(self, x, e):
@@ -117,6 +118,28 @@ class UpBlock(nn.Module):
             x = F.interpolate(x, scale_factor=2, mode="nearest")
         x = self.norm(self.conv(x), e)
         return F.glu(x, 1) if self.gated else F.relu(x)                                  # twice the resolution
+
+
+class ResidualBlock(nn.Module):
+    """TinyGAN's block: two separable convolutions, each after norm and ReLU, beside a 1x1 shortcut; both sides enlarge
+    bilinearly, the shortcut after its convolution, which gives the same sums for a quarter of the products."""
+
+    def __init__(self, width_in, width_out, condition):
+        super().__init__()
+        self.norm1, self.conv1 = ConditionalBatchNorm(width_in, condition), separable(width_in, width_out)
+        self.norm2, self.conv2 = ConditionalBatchNorm(width_out, condition), separable(width_out, width_out)
+        self.shortcut = nn.Conv2d(width_in, width_out, 1)
+
+    def forward(self, x, e):
+        h = F.interpolate(F.relu(self.norm1(x, e)), scale_factor=2, mode="bilinear")     # twice the resolution
+        h = self.conv2(F.relu(self.norm2(self.conv1(h), e)))
+        return h + F.interpolate(self.shortcut(x), scale_factor=2, mode="bilinear")
+
+
+def separable(width_in, width_out):
+    """A 3x3 convolution for each channel, then a 1x1 convolution that mixes them."""
+    return nn.Sequential(nn.Conv2d(width_in, width_in, 3, padding=1, groups=width_in, bias=False),
+                         nn.Conv2d(width_in, width_out, 1, bias=False))
 
 
 class ConditionalBatchNorm(nn.Module):

@@ -38,6 +38,7 @@ def lively(network):
 def tiny(kind):
     torch.manual_seed(1)
     return lively({"conv": lambda: ConvGenerator(8, 3, 16, (8, 8, 8), 4, rank=4),
+                   "residual": lambda: ConvGenerator(8, 3, 16, (8, 8, 8), 4, block="residual"),
                    "separable": lambda: ConvGenerator(8, 3, 16, (8, 8, 8), 4, block="separable", skip_z=False),
                    "distylegan": lambda: DiStyleGANGenerator(8, 3, 16, 8, 8),
                    "stylegan2": lambda: StyleGAN2Generator(8, 8, 3, 16, 128, 8)}[kind]())
@@ -81,7 +82,7 @@ def test_the_embedded_student_draws_the_same_pictures(tmp_path):
     assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 1_000_000
 
 
-@pytest.mark.parametrize("kind", ["conv", "separable", "distylegan", "stylegan2"])
+@pytest.mark.parametrize("kind", ["conv", "separable", "residual", "distylegan", "stylegan2"])
 def test_every_kind_of_generator_at_any_batch(kind, tmp_path):
     network = tiny(kind)
     runner = kd.load_exported(kd.export(network, tmp_path / "s.xml"))

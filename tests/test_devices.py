@@ -113,8 +113,8 @@ def toy():
 
 @pytest.mark.parametrize("changes", [
     {}, dict(block="glu", rank=None), dict(block="separable", skip_z=False, pixel_half_kimg=1.0),
-    dict(student="distylegan", disc="distylegan", ema=0.0), dict(gan_weight=0.1, disc_gan_weight=0.1, disc_labels=False),
-    dict(gan_weight=0.1, disc_gan_weight=0.1, adversarial_every=3)])
+    dict(block="residual"), dict(student="distylegan", disc="distylegan", ema=0.0),
+    dict(gan_weight=0.1, disc_gan_weight=0.1, disc_labels=False), dict(gan_weight=0.1, disc_gan_weight=0.1, adversarial_every=3)])
 def test_distillation_stays_on_its_device(changes, pretended, tmp_path):
     module = importlib.import_module("gsoc_kd.distill")
     x, y, z = toy()

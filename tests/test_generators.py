@@ -199,6 +199,37 @@ def test_a_gated_block_is_twice_as_wide_and_half_of_it_gates():
     assert tiny_conv(block="glu")(torch.randn(2, 6), torch.tensor([0, 1])).shape == (2, 3, 32, 32)
 
 
+@torch.no_grad()
+def test_residual_blocks_follow_tinygan():
+    """Forward written out with TinyGAN's order: norm, ReLU, enlarge, separable; norm, ReLU, separable; the shortcut
+    enlarges first and then convolves."""
+    torch.manual_seed(0)
+    network = tiny_conv(block="residual", rank=None)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(), module.running_var.uniform_(0.5, 2)
+    z, y = torch.randn(3, 6), torch.tensor([0, 1, 3])
+    e = torch.cat([normalise_z(z), network.embedding[y]], 1)
+
+    def up(x):
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+    def mixed(x, layers):
+        return F.conv2d(F.conv2d(x, layers[0].weight, padding=1, groups=x.shape[1]), layers[1].weight)
+
+    h = network.linear(e).view(3, 16, 4, 4)
+    for block in network.blocks:
+        inner = mixed(up(F.relu(block.norm1(h, e))), block.conv1)
+        inner = mixed(F.relu(block.norm2(inner, e)), block.conv2)
+        h = inner + F.conv2d(up(h), block.shortcut.weight, block.shortcut.bias)
+    x = network(z, y)
+    assert x.shape == (3, 3, 32, 32) and (x[0] - x[1]).abs().mean() > 1e-3
+    torch.testing.assert_close(x, network.to_rgb(F.relu(network.norm(h, e))).tanh(), rtol=0, atol=1e-5)
+    again = ConvGenerator(**network.config).eval()                            # the config rebuilds it
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(again(z, y), x)
+
+
 def test_rank_and_separable_blocks_are_smaller_and_draw():
     full, low, separable = tiny_conv(), tiny_conv(rank=3), tiny_conv(block="separable")
     assert parameters(full) - parameters(low) == 11 * 256 - (11 * 3 + 3 * 256)  # 11 = z and embedding
