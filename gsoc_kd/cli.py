@@ -52,7 +52,7 @@ class Word:
 
 IMAGES = "cifar10|ZIP|FOLDER"
 WORDS = {
-    "teacher": Word("embedded|FOLDER|FILE", "teachers.load_teacher", also=("psi", "device"),
+    "teacher": Word("embedded|FOLDER|FILE", "teachers.load_teacher", also=("psi", "device", "half"),
                     help="embedded; the folder of a network or of a run; or an official file, cifar10.pkl."),
     "generator": Word("student|teacher|FOLDER", "cli.load_generator",
                       help="student or teacher: the embedded one; or the folder of a network or of a run."),

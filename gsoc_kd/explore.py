@@ -18,7 +18,7 @@ from .files import InputError
 from .images import CIFAR10_CLASSES, to_uint8
 from .points import dominating, latent, picture, sizes, slerp, strip
 from .stylegan2 import StyleGAN2Generator
-from .teachers import load_student, load_teacher
+from .teachers import in_half, load_student, load_teacher
 
 __all__ = ["explore", "Newest", "truncated", "dominating", "latent", "picture", "slerp", "strip"]
 SEEDS = 10_000  # the sliders offer seeds 0 to 9,999
@@ -167,7 +167,8 @@ def truncated(teacher, psi):
 
     def draw(z, y):
         device = next(teacher.network.parameters()).device
-        return to_uint8(teacher.network(z.to(device), y.to(device), psi=psi, noise_mode="const"))
+        with in_half(device, teacher.half):
+            return to_uint8(teacher.network(z.to(device), y.to(device), psi=psi, noise_mode="const"))
 
     return replace(teacher, draw=draw, psi=float(psi))
 

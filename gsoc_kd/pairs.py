@@ -73,7 +73,7 @@ def make_pairs(teacher="embedded", per_class: int = 1000, seed: int = 0, out="ru
     partial = out.with_name(out.name + ".partial")
     sweep(partial)
     settings = {"format": FORMAT, "teacher": teacher.name, "digest": teacher.digest,
-                "psi": float(teacher.psi), "seed": int(seed), "chunk": int(chunk),
+                "psi": float(teacher.psi), "half": teacher.half, "seed": int(seed), "chunk": int(chunk),
                 "per_class": int(per_class), "z_dim": teacher.z_dim,
                 "resolution": teacher.resolution, "classes": list(teacher.classes)}
     if occupied(out):
@@ -163,6 +163,7 @@ def _note(partial, settings, rows):
 def _compare(folder, old, new):
     """Refuses to mix pairs of different settings. Equal digests are the same teacher under any name."""
     same = new["digest"] is not None and old.get("digest") == new["digest"]
+    old = {"half": False, **old}                                    # pairs made before there was a choice
     differ = [f"{key} {old.get(key)!r}, now {new[key]!r}" for key in SETTINGS
               if old.get(key) != new[key] and not (key == "teacher" and same)]
     if differ:

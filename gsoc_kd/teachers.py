@@ -41,6 +41,7 @@ class Teacher:
     name: str = "callable"                # how the manifest of its pairs calls it
     digest: str | None = None             # hash of its weights; None: not known
     psi: float = 1.0                      # truncation of a StyleGAN2 teacher, 1 = none
+    half: bool = False                    # whether the network computes in float16
     network: nn.Module | None = None      # the network behind it, where it is one of ours
 
     def __post_init__(self):
@@ -168,7 +169,12 @@ def _digest(network):
     return network_hash(network) if hasattr(network, "config") else None
 
 
-def _from_network(network, name, psi=1.0, device=None, batch=256):
+def in_half(device, half):
+    """A context in which networks on `device` compute in float16, if `half`: half a GPU's work and memory."""
+    return torch.autocast(torch.device(device).type, torch.float16, enabled=half)
+
+
+def _from_network(network, name, psi=1.0, device=None, batch=256, half=False):
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise InputError(f"batch must be a whole number of at least 1, not {batch!r}")
     try:
@@ -181,7 +187,7 @@ def _from_network(network, name, psi=1.0, device=None, batch=256):
         place = next((p.device for p in network.parameters()), torch.device("cpu"))
         network.eval()
         pictures = []
-        with torch.inference_mode():
+        with torch.inference_mode(), in_half(place, half):
             for part, labels in zip(z.split(batch), y.split(batch)):
                 x = network(part.to(place), labels.to(place), **options)      # (<= batch, 3, H, W)
                 if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
@@ -193,10 +199,10 @@ def _from_network(network, name, psi=1.0, device=None, batch=256):
                 pictures.append(to_uint8(x).cpu())
         return torch.cat(pictures)                                            # (N, H, W, 3)
 
-    return _teacher(draw, network, name=name, digest=_digest(network), psi=psi, network=network)
+    return _teacher(draw, network, name=name, digest=_digest(network), psi=psi, half=half, network=network)
 
 
-def load_teacher(source="embedded", psi=1.0, device=None):
+def load_teacher(source="embedded", psi=1.0, device=None, half=False):
     """A teacher from the package, from a folder, or from anything `black_box` takes.
 
     Args:
@@ -206,12 +212,15 @@ def load_teacher(source="embedded", psi=1.0, device=None):
         psi: truncation (Karras et al. 2019, arXiv 1812.04948, appendix B) of a StyleGAN2 teacher: below 1 the
             pictures get more typical and less varied. 1 for all others.
         device: "cpu", "cuda", ...; None: a GPU if there is one for a teacher loaded from a folder or file.
+        half: a network computes in float16, for GPUs; its pictures differ slightly, so pairs keep it in their manifest.
 
     Raises:
         InputError: names what is missing or cannot be used, and what can be given instead.
     """
     if isinstance(psi, bool) or not isinstance(psi, (int, float)) or not math.isfinite(psi):
         raise InputError(f"psi must be a finite number, not {psi!r}")
+    if not isinstance(half, bool):
+        raise InputError(f"half must be True or False, not {half!r}")
     classes = None
     if _official(source):
         name, (source, data) = Path(source).name, read_official(source)
@@ -229,8 +238,10 @@ def load_teacher(source="embedded", psi=1.0, device=None):
         raise InputError(f"psi={psi} needs a StyleGAN2 network, whose mapping network it truncates; "
                          f"{name} has none: leave psi at 1")
     if not isinstance(source, nn.Module):
+        if half:
+            raise InputError(f"half=True needs a network; how {name} computes is its own affair: leave half at False")
         return black_box(source)
-    teacher = _from_network(source, name, psi=float(psi), device=device)
+    teacher = _from_network(source, name, psi=float(psi), device=device, half=half)
     return teacher if classes is None else replace(teacher, classes=classes)
 
 

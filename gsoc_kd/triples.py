@@ -3,8 +3,8 @@
     images.npy    (N, H, H, 3) uint8      what the teacher drew
     labels.npy    (N,) int64              what it was asked for
     latents.npy   (N, z_dim) float16      the noise it was given, to the last bit
-    manifest.json                         teacher and its hash, seed, psi, chunk, classes, counts, and the
-                                          sha256 of each file
+    manifest.json                         teacher and its hash, seed, psi, half, chunk, classes, counts, and
+                                          the sha256 of each file
 
 The format alone; `pairs.py` fills it. See docs/Black-Box-Distillation.md.
 """
@@ -17,8 +17,8 @@ from .files import InputError, read_json, replacing_folder, sha256, write_json, 
 
 FORMAT = 1
 FILES = {"images.npy": np.uint8, "labels.npy": np.int64, "latents.npy": np.float16}
-SETTINGS = ("format", "teacher", "digest", "psi", "seed", "chunk", "per_class", "z_dim", "resolution",
-            "classes")
+SETTINGS = ("format", "teacher", "digest", "psi", "half", "seed", "chunk", "per_class", "z_dim",
+            "resolution", "classes")
 
 
 @dataclass(frozen=True, eq=False)

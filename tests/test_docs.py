@@ -219,7 +219,7 @@ def test_commands_exist():
         assert verb in VERBS, f"{page}: gsoc-kd {verb}"
         module = importlib.import_module(f"gsoc_kd.{VERBS[verb][0]}")
         function = getattr(module, VERBS[verb][1])
-        known = {"help", "out", "psi", "device", "size", *inspect.signature(function).parameters}
+        known = {"help", "out", "psi", "half", "device", "size", *inspect.signature(function).parameters}
         if verb in CONFIGS:
             home, name = CONFIGS[verb]
             config = getattr(importlib.import_module(f"gsoc_kd.{home}"), name)

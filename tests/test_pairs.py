@@ -114,7 +114,7 @@ def test_a_networks_pictures_are_stored(tmp_path):
 
 def test_the_manifest_says_how(made, tmp_path):
     assert made.manifest == {
-        "format": 1, "teacher": "recorder", "digest": None, "psi": 1.0, "seed": 0, "chunk": 4, "per_class": 5,
+        "format": 1, "teacher": "recorder", "digest": None, "psi": 1.0, "half": False, "seed": 0, "chunk": 4, "per_class": 5,
         "z_dim": 5, "resolution": 4, "classes": ["0", "1", "2"], "count": 15, "counts": [5, 5, 5],
         "sha256": {name: sha256(tmp_path / "pairs" / name) for name in FILES[:3]}}
     assert json.loads((tmp_path / "pairs" / "manifest.json").read_text()) == made.manifest
@@ -202,7 +202,8 @@ CHANGES = [(dict(seed=1), "seed 0, now 1"), (dict(per_class=6), "per_class 5, no
            (dict(teacher=Recorder(num_classes=4)), "classes .*, now .*'3'"),
            (dict(teacher=Teacher(Recorder(), 5, 3, 4, name="b")), "teacher 'recorder', now 'b'"),
            (dict(teacher=Teacher(Recorder(), 5, 3, 4, name="recorder", digest="a")), "digest None, now 'a'"),
-           (dict(teacher=Teacher(Recorder(), 5, 3, 4, name="recorder", psi=0.5)), "psi 1.0, now 0.5")]
+           (dict(teacher=Teacher(Recorder(), 5, 3, 4, name="recorder", psi=0.5)), "psi 1.0, now 0.5"),
+           (dict(teacher=Teacher(Recorder(), 5, 3, 4, name="recorder", half=True)), "half False, now True")]
 
 
 @pytest.mark.parametrize("change, message", CHANGES)

@@ -214,6 +214,26 @@ def test_stylegan2_draws_a_function_of_noise_and_label_and_psi_reaches_it():
     assert not np.array_equal(full(noise, labels), half(noise, labels))
 
 
+def test_in_half_precision_the_pictures_are_nearly_the_same():
+    """As torch's autocast draws them, in float16; and the Teacher says so."""
+    network, noise, labels = tiny_stylegan(), z(40), torch.arange(40) % 3
+    full, half = load_teacher(network), load_teacher(network, half=True)
+    assert (full.half, half.half) == (False, True) and full.digest == half.digest
+    with torch.inference_mode(), torch.autocast("cpu", torch.float16):
+        expected = to_uint8(network(noise, labels, noise_mode="const")).numpy()
+    assert np.array_equal(half(noise, labels), expected)
+    apart = np.abs(full(noise, labels).astype(int) - expected)
+    assert 0 < apart.mean() < 0.5 and apart.max() <= 3
+
+
+@pytest.mark.parametrize("source, half, message", [
+    (tiny_stylegan, "yes", "half must be True or False"), (tiny_stylegan, 1, "half must be"),
+    (lambda: Teacher(lambda z, y: None, 4, 3, 8, name="f"), True, "half=True needs a network")])
+def test_half_precision_is_for_networks(source, half, message):
+    with pytest.raises(InputError, match=message):
+        load_teacher(source(), half=half)
+
+
 def test_an_unconditional_stylegan2_is_a_teacher_of_one_class():
     teacher = black_box(tiny_stylegan(num_classes=0))
     assert teacher.num_classes == 1 and teacher(z(2), [0, 0]).shape == (2, 8, 8, 3)
