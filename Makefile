@@ -5,7 +5,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test lab app notebooks assets levers ablations reference docs wiki clean
+.PHONY: help venv demo test lab app notebooks assets embedded tables reference docs wiki clean
 
 help:
 	@echo "make demo       distil a student from the embedded teacher and score it (10 minutes on 2 cores)"
@@ -15,9 +15,9 @@ help:
 	@echo "make notebooks  execute the notebooks in place and clean them; NAMES='01_dataset' for some of them"
 	@echo "make docs       build the site from README, docs/ and the notebooks: build/site/index.html"
 	@echo "make wiki       write the pages for a GitHub wiki: build/wiki"
-	@echo "make assets     remake what is embedded, its tables, pictures and notebooks (hours; needs CIFAR-10; in runs/assets)"
-	@echo "make levers     train a teacher for each change, 50 minutes of one core each (19 rows), and tabulate the scores"
-	@echo "make ablations  distil a student for each change, 15 minutes each (17 rows, two seeds), and tabulate the scores"
+	@echo "make assets     remake all figures: embedded, then tables (a day on 2 cores; needs CIFAR-10; goes on if stopped)"
+	@echo "make embedded   remake what is embedded, its tables, pictures and notebooks (hours; in runs/assets)"
+	@echo "make tables     remake the other tables: studies of teachers and students, faults, speeds (most of the day)"
 	@echo "make reference  teacher and students at full scale on one GPU (half an hour); MINUTES=9 for one slice of it"
 	@echo "make clean      remove the environment and Python's caches; runs/ stays"
 
@@ -57,12 +57,15 @@ docs: $(STAMP)
 wiki: $(STAMP)
 	$(VENV)/bin/python docs/build.py wiki
 
+# PEER: a checkout of the code of 2022, OFFICIAL: one of StyleGAN2-ADA's, against which speed is measured. Without PEER
+# Deployment's table measures against our copy of that network; the tables of training and StyleGAN2's generator stay.
+assets:
+	$(MAKE) embedded
+	$(MAKE) tables
+
 # Everything in gsoc_kd/assets and the tables of its networks, in the order in which one part needs the other. A stopped run
-# goes on; to start over, remove runs/assets. PEER: a checkout of the code of 2022, against which Deployment's
-# table measures speed; without it, against our copy of that network. What is measured beside the embedded networks has
-# commands of its own: the studies (levers, ablations, equal cost, frontier), the speed of training and of StyleGAN2's
-# generator, the faults.
-assets: $(STAMP)
+# goes on; to start over, remove runs/assets.
+embedded: $(STAMP)
 	$(RUN) gsoc_kd train-judge
 	$(RUN) gsoc_kd reference
 	$(RUN) gsoc_kd pretrain --no-publish --score-ticks 10 --out runs/assets/teacher
@@ -77,11 +80,14 @@ assets: $(STAMP)
 	$(VENV)/bin/python benchmarks/explore.py --screenshot docs/explorer.png
 	$(VENV)/bin/python notebooks/execute.py
 
-levers: $(STAMP)
-	$(VENV)/bin/python benchmarks/studies.py levers
-
-ablations: $(STAMP)
-	$(VENV)/bin/python benchmarks/studies.py ablations
+# The rows that the pages show, anew where the embedded teacher is another one; figures are kept in benchmarks/results.
+tables: $(STAMP)
+	$(VENV)/bin/python benchmarks/studies.py speed
+	for study in levers frontier equal-cost ablations; do \
+	  $(VENV)/bin/python benchmarks/studies.py $$study --shown || exit; done
+	$(VENV)/bin/python benchmarks/faults.py --write docs/Training.md
+	$(if $(PEER),$(VENV)/bin/python benchmarks/distill.py --peer $(PEER) --write docs/Training.md)
+	$(if $(OFFICIAL),$(VENV)/bin/python benchmarks/teacher.py --peer $(OFFICIAL) --write docs/Teacher-Network.md)
 
 # Exit code 3 (make's "Error 3") says that there is more to do: call it again.
 reference: $(STAMP)

@@ -110,7 +110,8 @@ SCORES = tuple(COLUMNS)
 
 def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: tuple[int, ...] = (),
          minutes: float | None = None, per_class: int | None = None, runs: Path = Path("runs"),
-         results: Path = Path("benchmarks/results"), page: Path = Path("docs/Results.md"), scored_per_class: int = 1000):
+         results: Path = Path("benchmarks/results"), page: Path = Path("docs/Results.md"), scored_per_class: int = 1000,
+         shown: bool = False):
     """Trains, scores and writes the table of a study.
 
     Args:
@@ -119,10 +120,11 @@ def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: t
         seeds: of the training; the pairs are the same. The study's own by default.
         minutes: of processor time in training for each run, scoring not counted. The study's own by default.
         per_class: pairs a class, of the embedded teacher. The study's own by default.
-        runs: a folder for pairs and runs.
+        runs: a folder for pairs and runs; those of each teacher in a folder that is called after its hash.
         results: a folder for the figures of finished runs.
         page: the page with the marks.
         scored_per_class: pictures a class for the scores.
+        shown: of these rows, only those that have figures, be it of an earlier teacher.
     """
     if study == "speed":
         return print(json.dumps([time_generators(results / "equal-cost" / "speed.json"),
@@ -137,7 +139,8 @@ def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: t
     torch.set_num_threads(1)
     teacher = load_teacher()
     remember(teacher, results)
-    for name in names or s.changes:
+    rows = [name for name in names or s.changes if not shown or any((results / study).glob(f"{name}-[0-9]*.json"))]
+    for name in rows:
         fields = {**s.common, **s.changes[name]}
         preset, real = fields.pop("preset", "laptop"), fields.pop("real", None)
         count, own = fields.pop("per_class", per_class or s.per_class), fields.pop("minutes", s.minutes)
@@ -147,12 +150,13 @@ def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: t
             config = kind.preset(preset, **{"kimg": 1e6, "tick_kimg": 20, **fields, "seed": seed})
             asked = {"config": json.loads(json.dumps(asdict(config))), "minutes": limit, "per_class": count,
                      "real": real, "teacher": teacher.digest if count else None, "scored_per_class": scored_per_class}
-            done, folder = results / study / f"{name}-{seed}.json", runs / study / f"{name}-{seed}"
+            done, place = results / study / f"{name}-{seed}.json", runs / teacher.digest[:8] if count else runs
+            folder = place / study / f"{name}-{seed}"
             if done.is_file() and same(read_json(done)["asked"], asked, kind):
                 print(f"{name}, seed {seed}: finished before")
                 continue
             if count:
-                pairs = make_pairs(teacher, count, seed=0, out=runs / f"pairs-{count}")
+                pairs = make_pairs(teacher, count, seed=0, out=place / f"pairs-{count}")
                 run = distill(pairs, config, folder, real, "cpu", limit, time.process_time)
             else:
                 run = pretrain("cifar10", config, folder, "cpu", limit, timer=time.process_time)

@@ -102,7 +102,7 @@ def test_frontier_names_the_smallest_that_keeps_the_teacher_s_classes(small, tmp
     assert (tmp_path / "frontier.png").is_file()
 
 
-def test_students_of_one_teacher_stand_in_a_table_and_an_earlier_one_is_named(small, tmp_path):
+def test_students_of_one_teacher_stand_in_a_table_and_an_earlier_one_is_named(small, tmp_path, monkeypatch):
     small("frontier")
     results = tmp_path / "results"
     files = sorted((results / "frontier").glob("*.json"))
@@ -119,6 +119,13 @@ def test_students_of_one_teacher_stand_in_a_table_and_an_earlier_one_is_named(sm
     files[0].write_text(json.dumps(old[0]))                                 # one of its students is finished
     text = studies.write("frontier", tmp_path / "Results.md", results, 1e-6)
     assert "40 pairs of the embedded teacher" in text and text.count("\n| small") + text.count("\n| large") == 1
+    trained, original = [], studies.distill                                 # only the rows that are shown begin anew
+    monkeypatch.setattr(studies, "distill", lambda pairs, config, folder, *rest: trained.append(folder) or original(
+        pairs, config, folder, *rest))
+    (results / "frontier" / "large-0.json").unlink()
+    (results / "frontier" / "small-0.json").write_text(json.dumps({**old[1], "asked": {**old[1]["asked"], "teacher": "0"}}))
+    small("frontier", shown=True)
+    assert trained == [tmp_path / "runs" / digest[:8] / "frontier" / "small-0"]
     with pytest.raises(InputError, match="has no figures of runs of these minutes"):
         studies.write("frontier", tmp_path / "Results.md", results, 7)
 
