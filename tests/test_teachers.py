@@ -320,7 +320,7 @@ def test_psi_is_a_finite_number(psi):
 def test_the_embedded_networks_load():
     for kind in ("teacher", "student"):
         if not (teachers.EMBEDDED / kind / "model.safetensors").is_file():
-            pytest.skip(f"this checkout has no embedded {kind} yet (make assets): its loading is not tested")
+            pytest.skip(f"this checkout has no embedded {kind} yet (make embedded): its loading is not tested")
     teacher, student = load_teacher(device="cpu"), load_student()
     assert (teacher.num_classes, teacher.resolution, teacher.classes) == (10, 32, CIFAR10_CLASSES)
     assert (student.z_dim, student.num_classes, student.resolution) == (teacher.z_dim, 10, 32)
