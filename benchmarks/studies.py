@@ -58,7 +58,9 @@ STUDIES = {
         "widths-flat": dict(widths=(128, 128, 96, 48)),
         "r1-0.1": dict(r1=0.1),
         "no-brightness": dict(brightness=0.0),
-        "laptop": dict(r1=0.1, widths=(192, 128, 96, 48)),  # the two that the preset took over, together
+        "r1-and-widths": dict(r1=0.1, widths=(192, 128, 96, 48)),  # what the preset took over first
+        "flat-no-brightness": dict(widths=(128, 128, 96, 48), brightness=0.0),
+        "flat-no-brightness-r1": dict(widths=(128, 128, 96, 48), brightness=0.0, r1=0.1),
         "rates-doubled": dict(lr=4e-4, disc_lr=8e-4),
         "stylegan2-disc": dict(disc="stylegan2", disc_lr=2.5e-3, r1=0.01, channel_base=2048, channel_max=128),
         "batch-128": dict(batch=128),
