@@ -58,7 +58,7 @@ STUDIES = {
         "widths-flat": dict(widths=(128, 128, 96, 48)),
         "r1-0.1": dict(r1=0.1),
         "no-brightness": dict(brightness=0.0),
-        "r1-and-widths": dict(r1=0.1, widths=(192, 128, 96, 48)),  # what the preset took over first
+        "r1-and-widths": dict(r1=0.1, widths=(192, 128, 96, 48)),  # what the preset took over
         "flat-no-brightness": dict(widths=(128, 128, 96, 48), brightness=0.0),
         "flat-no-brightness-r1": dict(widths=(128, 128, 96, 48), brightness=0.0, r1=0.1),
         "rates-doubled": dict(lr=4e-4, disc_lr=8e-4),
