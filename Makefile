@@ -5,7 +5,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test lab app notebooks assets embedded tables reference docs wiki clean
+.PHONY: help venv demo test lab app notebooks assets embedded tables studies judge reference docs wiki clean
 
 help:
 	@echo "make demo       distil a student from the embedded teacher and score it (10 minutes on 2 cores)"
@@ -15,9 +15,11 @@ help:
 	@echo "make notebooks  execute the notebooks in place and clean them; NAMES='01_dataset' for some of them"
 	@echo "make docs       build the site from README, docs/ and the notebooks: build/site/index.html"
 	@echo "make wiki       write the pages for a GitHub wiki: build/wiki"
-	@echo "make assets     remake all figures: embedded, then tables (a day on 2 cores; needs CIFAR-10; goes on if stopped)"
-	@echo "make embedded   remake what is embedded, its tables, pictures and notebooks (hours; in runs/assets)"
-	@echo "make tables     remake the other tables: studies of teachers and students, faults, speeds (most of the day)"
+	@echo "make assets     remake the embedded networks and all tables: embedded, then tables (needs CIFAR-10; goes on if stopped)"
+	@echo "make embedded   remake teacher and student, their tables, pictures and notebooks (hours; in runs/assets)"
+	@echo "make tables     remake the other tables: faults and speeds anew, studies from their figures (an hour)"
+	@echo "make studies    train the studies' students anew if the embedded teacher is another one (most of a day)"
+	@echo "make judge      train the judge anew, which puts every score on another scale (an hour)"
 	@echo "make reference  teacher and students at full scale on one GPU (half an hour); MINUTES=9 for one slice of it"
 	@echo "make clean      remove the environment and Python's caches; runs/ stays"
 
@@ -63,11 +65,9 @@ assets:
 	$(MAKE) embedded
 	$(MAKE) tables
 
-# Everything in gsoc_kd/assets and the tables of its networks, in the order in which one part needs the other. A stopped run
-# goes on; to start over, remove runs/assets.
+# The networks in gsoc_kd/assets that draw, and all that shows them, in the order in which one part needs the other. A
+# stopped run goes on; to start over, remove runs/assets.
 embedded: $(STAMP)
-	$(RUN) gsoc_kd train-judge
-	$(RUN) gsoc_kd reference
 	$(RUN) gsoc_kd pretrain --no-publish --score-ticks 10 --out runs/assets/teacher
 	$(RUN) gsoc_kd embed --run runs/assets/teacher --name teacher
 	$(RUN) gsoc_kd pairs --per-class 5000 --out runs/assets/pairs
@@ -80,14 +80,22 @@ embedded: $(STAMP)
 	$(VENV)/bin/python benchmarks/explore.py --screenshot docs/explorer.png
 	$(VENV)/bin/python notebooks/execute.py
 
-# The rows that the pages show, anew where the embedded teacher is another one; figures are kept in benchmarks/results.
 tables: $(STAMP)
 	$(VENV)/bin/python benchmarks/studies.py speed
-	for study in levers frontier equal-cost ablations; do \
-	  $(VENV)/bin/python benchmarks/studies.py $$study --shown || exit; done
+	$(VENV)/bin/python benchmarks/studies.py tables
 	$(VENV)/bin/python benchmarks/faults.py --write docs/Training.md
 	$(if $(PEER),$(VENV)/bin/python benchmarks/distill.py --peer $(PEER) --write docs/Training.md)
 	$(if $(OFFICIAL),$(VENV)/bin/python benchmarks/teacher.py --peer $(OFFICIAL) --write docs/Teacher-Network.md)
+
+# The rows that the pages show; figures are kept in benchmarks/results. Until it is called, tables tell of students of the
+# teacher that they were made with, and say so.
+studies: $(STAMP)
+	for study in levers frontier equal-cost ablations; do \
+	  $(VENV)/bin/python benchmarks/studies.py $$study --shown || exit; done
+
+judge: $(STAMP)
+	$(RUN) gsoc_kd train-judge
+	$(RUN) gsoc_kd reference
 
 # Exit code 3 (make's "Error 3") says that there is more to do: call it again.
 reference: $(STAMP)

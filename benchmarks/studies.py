@@ -6,6 +6,7 @@
     python benchmarks/studies.py frontier        students of 27 thousand to 2 million parameters, 50,000 pairs, 30 minutes
     python benchmarks/studies.py speed           for `equal-cost` default and 2022 generator timed in turn, for `frontier` its
                                                  students as INT8 files; idle machine
+    python benchmarks/studies.py tables          every study's table from its figures, without training
 
 Each run has one thread and is given minutes of *processor* time. So two at once (`--seeds 0` here, `--seeds 1` there),
 or other work on the machine, hardly change what they reach. A stopped run goes on when called again; a finished one is
@@ -117,7 +118,7 @@ def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: t
     """Trains, scores and writes the table of a study.
 
     Args:
-        study: levers, ablations, equal-cost, frontier; or speed.
+        study: levers, ablations, equal-cost, frontier; or speed or tables.
         names: which of its rows; all by default.
         seeds: of the training; the pairs are the same. The study's own by default.
         minutes: of processor time in training for each run, scoring not counted. The study's own by default.
@@ -131,13 +132,16 @@ def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: t
     if study == "speed":
         return print(json.dumps([time_generators(results / "equal-cost" / "speed.json"),
                                  time_files(results / "frontier" / "speed.json")], indent=2))
-    if study not in STUDIES:
-        raise InputError(f"there is no study {study!r}; choose from {', '.join(STUDIES)}, speed")
+    if study not in (*STUDIES, "tables"):
+        raise InputError(f"there is no study {study!r}; choose from {', '.join(STUDIES)}, speed, tables")
+    every, text = tuple(STUDIES) if study == "tables" else (study,), page.read_text(encoding="utf-8") if page.is_file() else ""
+    if without := [name for name in every if not block(name).search(text)]:
+        raise InputError(f"{page} has no block between <!-- {without[0]}: ... --> and <!-- end of {without[0]} -->")
+    if study == "tables":
+        return print("\n\n".join(write(name, page, results) for name in every))
     s = STUDIES[study]
     if unknown := sorted(set(names) - set(s.changes)):
         raise InputError(f"{study} has no {unknown[0]!r}; choose from {', '.join(s.changes)}")
-    if not page.is_file() or not block(study).search(page.read_text(encoding="utf-8")):
-        raise InputError(f"{page} has no block between <!-- {study}: ... --> and <!-- end of {study} -->")
     torch.set_num_threads(1)
     teacher = load_teacher()
     remember(teacher, results)

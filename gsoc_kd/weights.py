@@ -117,12 +117,12 @@ def provenance(command, data, seconds=None, scores=None, **more):
 
 
 def _commit():
-    """The checkout's commit, with '+' when files differ from it; None outside a checkout."""
+    """The checkout's commit, with '+' when its code differs from it; None outside a checkout."""
     def git(*words):
         return subprocess.run(["git", "-C", str(Path(__file__).parent), *words], capture_output=True,
                               text=True, check=True).stdout.strip()
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)  # not another project's commit
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno", ":/*.py") else "")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -130,6 +130,20 @@ def test_students_of_one_teacher_stand_in_a_table_and_an_earlier_one_is_named(sm
         studies.write("frontier", tmp_path / "Results.md", results, 7)
 
 
+def test_every_table_is_written_from_its_figures_without_training(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "STUDIES", {name: studies.STUDIES[name] for name in ("equal-cost", "frontier")})
+    small("equal-cost"), small("frontier")
+    page = tmp_path / "Results.md"
+    told = page.read_text()
+    page.write_text(told.replace("teacher", "T"))
+    monkeypatch.setattr(studies, "distill", None)
+    small("tables")
+    assert page.read_text() == told and told.count("| ") > 50
+    page.write_text(told.replace("<!-- frontier", "<!-- other"))
+    with pytest.raises(InputError, match="has no block between <!-- frontier"):
+        small("tables")
+
+
 def test_speed_is_measured_in_turn(tmp_path):
     found = studies.time_generators(tmp_path / "speed.json", batch=2, rounds=2)
     rates = found["images_per_second"]
@@ -152,7 +166,7 @@ def test_the_frontier_tells_how_fast_its_files_are(small, tmp_path):
 
 
 def test_what_is_unknown_is_named(small, tmp_path):
-    with pytest.raises(InputError, match="no study 'all'; choose from levers, ablations, equal-cost, frontier, speed"):
+    with pytest.raises(InputError, match="no study 'all'; choose from levers, ablations, equal-cost, frontier, speed, tables"):
         small("all")
     with pytest.raises(InputError, match="ablations has no 'x'; choose from base, other"):
         small("ablations", names=("x",))

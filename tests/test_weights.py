@@ -338,16 +338,19 @@ def test_provenance_names_the_commit_of_this_package_only(tmp_path, monkeypatch)
         git(tmp_path, "init")
     except OSError:
         pytest.skip("git is not installed: left out is the commit in a provenance")
-    (tmp_path / "other").write_text("1")
-    git(tmp_path, "add", "other")
+    (tmp_path / "other.py").write_text("1")
+    (tmp_path / "page.md").write_text("1")
+    git(tmp_path, "add", "other.py", "page.md")
     git(tmp_path, "commit", "-m", "a project that has the package in its environment")
     assert provenance("c", "d")["commit"] is None
     git(tmp_path, "add", "package")
     git(tmp_path, "commit", "-m", "the package")
     commit = provenance("c", "d")["commit"]
     assert len(commit) == 12 and int(commit, 16)
-    (tmp_path / "other").write_text("2")
-    assert provenance("c", "d")["commit"] == commit + "+"                          # files differ from it
+    (tmp_path / "page.md").write_text("2")
+    assert provenance("c", "d")["commit"] == commit                                # a page is not code
+    (tmp_path / "other.py").write_text("2")
+    assert provenance("c", "d")["commit"] == commit + "+"                          # code differs from it
 
 
 def test_without_git_there_is_no_commit(monkeypatch):
