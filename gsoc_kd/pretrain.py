@@ -40,7 +40,7 @@ R1_EVERY = 8  # steps; the penalty counts so much more then (lazy regularisation
 @dataclass(frozen=True)
 class PretrainConfig:
     """One run of `pretrain`; `PretrainConfig.preset("laptop", seed=1)` starts from a preset."""
-    kimg: float = 800  # real images shown, in thousands
+    kimg: float = 2000  # real images shown, in thousands
     tick_kimg: float = 20  # a checkpoint, a line of statistics and a frame of film every so many thousand images
     batch: int = 64  # images a step, over all processes
     z_dim: int = 128  # width of the latents
@@ -71,7 +71,7 @@ class PretrainConfig:
 
     @classmethod
     def preset(cls, name, **changes):
-        """`smoke` (tests, seconds), `laptop` (2 CPU cores, about an hour), `gpu`, or `stylegan2-ada` (the teacher of
+        """`smoke` (tests, seconds), `laptop` (2 CPU cores, two hours), `gpu`, or `stylegan2-ada` (the teacher of
         2022: days on a GPU), with some fields changed."""
         return runs.preset(cls, PRESETS, name, changes)
 
