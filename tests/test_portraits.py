@@ -192,7 +192,7 @@ def test_the_page_shows_what_the_embedded_provenance_says():
         assert lines[0].startswith(f"| {row} | {100 * scores[key]:.1f} | ")
         assert lines[1].startswith(f"| of real test images (floor) | {100 * scores['floor'][key]:.1f} | ")
     assert f"{sum(p.numel() for p in load_teacher().network.parameters()):,} parameters" in text
-    assert f"{told['seconds']:,} s" in text and f"{told['kimg']:.0f} thousand images" in text
+    assert f"{told['seconds']:,} s" in text and f"{told['kimg']:,.0f} thousand images" in text
     for name, page in (("training", "Training"), ("curves", "Objectives")):
         path = ROOT / "docs" / f"student-{name}.png"
         assert f"]({path.name})" in (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") and path.stat().st_size <= 100_000
