@@ -17,9 +17,9 @@ help:
 	@echo "make wiki       write the pages for a GitHub wiki: build/wiki"
 	@echo "make assets     remake the embedded networks and all tables: embedded, then tables (needs CIFAR-10; goes on if stopped)"
 	@echo "make embedded   remake teacher and student, their tables, pictures and notebooks (hours; in runs/assets)"
-	@echo "make tables     remake the other tables: faults and speeds anew, studies from their figures (an hour)"
+	@echo "make tables     remake the other tables: faults and speeds anew, studies from their figures (15 minutes)"
 	@echo "make studies    train the studies' students anew if the embedded teacher is another one (most of a day)"
-	@echo "make judge      train the judge anew, which puts every score on another scale (an hour)"
+	@echo "make judge      train the judge anew, which puts every score on another scale (half an hour)"
 	@echo "make reference  teacher and students at full scale on one GPU (half an hour); MINUTES=9 for one slice of it"
 	@echo "make clean      remove the environment and Python's caches; runs/ stays"
 
