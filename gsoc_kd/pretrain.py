@@ -25,7 +25,7 @@ PRESETS = {
     "smoke": dict(kimg=0.256, tick_kimg=0.128, batch=16, z_dim=8, widths=(16, 8, 8, 8), embed_dim=4, disc_width=4,
                   group=4),
     "laptop": dict(),
-    "gpu": dict(kimg=20_000, tick_kimg=500, batch=256, widths=(512, 256, 128, 64), embed_dim=128, disc_width=112,
+    "gpu": dict(kimg=20_000, tick_kimg=500, batch=256, widths=(384, 256, 128, 64), embed_dim=128, disc_width=128,
                 lr=4e-4, disc_lr=8e-4),
     "stylegan2-ada": dict(  # its `cifar` configuration, with this project's augmentation
         architecture="stylegan2", disc="stylegan2", kimg=100_000, tick_kimg=200, batch=64, z_dim=512, w_dim=512,

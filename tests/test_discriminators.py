@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gsoc_kd.discriminators import (DiStyleGANDiscriminator, ProjectionDiscriminator, augment,
+from gsoc_kd.discriminators import (DiStyleGANDiscriminator, ProjectionDiscriminator, aligned, augment,
                                     minibatch_deviation)
 from gsoc_kd.files import InputError
 
@@ -76,6 +76,17 @@ def test_minibatch_deviation_of_groups_of_successive_pictures():
     torch.testing.assert_close(minibatch_deviation(x, 2), expected, rtol=0, atol=2e-4)
     x[:, 1] = 0  # half of the channels: half of it
     torch.testing.assert_close(minibatch_deviation(x, 2), expected / 2, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("channels", [8, 9])
+def test_zeros_for_alignment_change_neither_values_nor_gradients(channels):
+    torch.manual_seed(0)
+    conv, x = torch.nn.Conv2d(channels, 4, 4, stride=2, padding=1), torch.randn(2, channels, 8, 8, requires_grad=True)
+    weights = (x, conv.weight, conv.bias)
+    assert torch.allclose(aligned(conv, x), conv(x), atol=1e-6)
+    for ours, theirs in zip(torch.autograd.grad(aligned(conv, x).square().sum(), weights),
+                            torch.autograd.grad(conv(x).square().sum(), weights)):
+        assert torch.allclose(ours, theirs, atol=1e-4)
 
 
 def test_the_disc_with_groups_sees_whether_pictures_differ():
