@@ -5,7 +5,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test lab app notebooks assets embedded tables studies judge reference docs wiki clean
+.PHONY: help venv demo test lab app notebooks teacher assets embedded tables studies judge reference docs wiki clean
 
 help:
 	@echo "make demo       distil a student from the embedded teacher and score it (10 minutes on 2 cores)"
@@ -15,8 +15,9 @@ help:
 	@echo "make notebooks  execute the notebooks in place and clean them; NAMES='01_dataset' for some of them"
 	@echo "make docs       build the site from README, docs/ and the notebooks: build/site/index.html"
 	@echo "make wiki       write the pages for a GitHub wiki: build/wiki"
-	@echo "make assets     remake the embedded networks and all tables: embedded, then tables (needs CIFAR-10; goes on if stopped)"
-	@echo "make embedded   remake teacher and student, their tables, pictures and notebooks (hours; in runs/assets)"
+	@echo "make teacher    train the embedded teacher anew on a GPU (minutes; needs CIFAR-10)"
+	@echo "make assets     remake the embedded student and all tables: embedded, then tables (needs CIFAR-10; goes on if stopped)"
+	@echo "make embedded   remake student, tables, pictures and notebooks for the embedded teacher (an hour; in runs/assets)"
 	@echo "make tables     remake the other tables: faults and speeds anew, studies from their figures (15 minutes)"
 	@echo "make studies    train the studies' students anew if the embedded teacher is another one (most of a day)"
 	@echo "make judge      train the judge anew, which puts every score on another scale (half an hour)"
@@ -65,11 +66,14 @@ assets:
 	$(MAKE) embedded
 	$(MAKE) tables
 
-# The networks in gsoc_kd/assets that draw, and all that shows them, in the order in which one part needs the other. A
-# stopped run goes on; to start over, remove runs/assets.
-embedded: $(STAMP)
-	$(RUN) gsoc_kd pretrain --no-publish --score-ticks 10 --out runs/assets/teacher
+# The teacher in gsoc_kd/assets, as long as it was trained on the GPU of its provenance. `make assets` belongs after it.
+teacher: $(STAMP)
+	$(RUN) gsoc_kd pretrain --preset gpu --minutes 8.15 --no-publish --out runs/assets/teacher
 	$(RUN) gsoc_kd embed --run runs/assets/teacher --name teacher
+
+# The student in gsoc_kd/assets, and all that shows the two, in the order in which one part needs the other. A stopped
+# run goes on; to start over, remove runs/assets.
+embedded: $(STAMP)
 	$(RUN) gsoc_kd pairs --per-class 5000 --out runs/assets/pairs
 	$(RUN) gsoc_kd distill --pairs runs/assets/pairs --out runs/assets/student --kimg 1000 --tick-kimg 20
 	$(RUN) gsoc_kd embed --run runs/assets/student --name student

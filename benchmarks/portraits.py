@@ -54,7 +54,7 @@ def main(run: Path = Path("runs/assets/teacher"), student: Path = Path("runs/ass
     """Draws the pictures and writes the table.
 
     Args:
-        run: folder of the embedded teacher's training run.
+        run: folder of the embedded teacher's training run; where there is none, its film and curves stay.
         student: folder of the embedded student's.
         docs: folder of the pages.
         page: the page with the marks.
@@ -64,7 +64,10 @@ def main(run: Path = Path("runs/assets/teacher"), student: Path = Path("runs/ass
     teacher, judge = load_teacher(), load_judge()
     told = read_json(EMBEDDED / "teacher" / "provenance.json")
     if only != "variety":
-        training(run, teacher, judge, docs, told)
+        if run.is_dir():
+            training(run, teacher, judge, docs, told)
+        else:
+            print(f"{run}: not there, so the pictures of the teacher's training stay as they are")
         distillation(student, docs, read_json(EMBEDDED / "student" / "provenance.json"))
         save_figure(style_map(random_stylegan2(), (0, 3, 8), names=("airplane", "cat", "ship")), docs / "teacher-styles.png")
     if only != "training":

@@ -219,7 +219,7 @@ def test_the_embedded_teacher_is_the_presets_and_of_committed_code():
     told = read_json(EMBEDDED / "teacher" / "provenance.json")
     complete(told, load_teacher().network)
     assert not told["commit"].endswith("+") and told["precision"] and told["processes"]
-    assert of_preset(told, PretrainConfig.preset("laptop"))
+    assert of_preset(told, PretrainConfig.preset("gpu"))
 
 
 def test_the_embedded_student_learned_from_the_embedded_teacher_by_the_preset():
