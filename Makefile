@@ -75,7 +75,7 @@ teacher: $(STAMP)
 # run goes on; to start over, remove runs/assets.
 embedded: $(STAMP)
 	$(RUN) gsoc_kd pairs --per-class 5000 --out runs/assets/pairs
-	$(RUN) gsoc_kd distill --pairs runs/assets/pairs --out runs/assets/student --kimg 1000 --tick-kimg 20
+	$(RUN) gsoc_kd distill --pairs runs/assets/pairs --out runs/assets/student --kimg 1500 --tick-kimg 20
 	$(RUN) gsoc_kd embed --run runs/assets/student --name student
 	$(RUN) gsoc_kd results
 	$(VENV)/bin/python benchmarks/portraits.py

@@ -227,4 +227,4 @@ def test_the_embedded_student_learned_from_the_embedded_teacher_by_the_preset():
     complete(told, load_student())
     assert not told["commit"].endswith("+") and told["precision"] and told["processes"]
     assert told["data"] == "pairs of teacher embedded, 50000 pairs" and told["teacher"] == load_teacher().digest
-    assert of_preset(told, DistillConfig.preset("laptop", kimg=1000, tick_kimg=20))
+    assert of_preset(told, DistillConfig.preset("laptop", kimg=1500, tick_kimg=20))
