@@ -199,7 +199,7 @@ def test_what_leaves_the_full_scale_is_small():
     generator, disc = teacher_networks(teacher, 10, 32)
     assert 2 * count(generator) < 12 * MB
     assert teacher.betas[0] == 0                                      # so no first moments: weights, average, moments
-    assert 2 * (3 * count(generator) + 2 * count(disc)) < 62 * MB
+    assert 2 * (3 * count(generator) + 2 * count(disc)) < 63.9 * MB   # torch.save adds less than a tenth
     sizes = {name: count(student_networks(DistillConfig.preset(one.preset, **one.changes), teacher.z_dim, 10, 32)[0])
              for name, one in plan.students.items()}
     assert 2 * sum(sizes.values()) < 16 * MB
