@@ -66,9 +66,10 @@ assets:
 	$(MAKE) embedded
 	$(MAKE) tables
 
-# The teacher in gsoc_kd/assets, as long as it was trained on the GPU of its provenance. `make assets` belongs after it.
+# The teacher in gsoc_kd/assets, trained for as long as its provenance says; refused without a GPU, where it would be a poor
+# one. `make assets` belongs after it.
 teacher: $(STAMP)
-	$(RUN) gsoc_kd pretrain --preset gpu --minutes 8.15 --no-publish --out runs/assets/teacher
+	$(RUN) gsoc_kd pretrain --preset gpu --device cuda --minutes 8.15 --no-publish --out runs/assets/teacher
 	$(RUN) gsoc_kd embed --run runs/assets/teacher --name teacher
 
 # The student in gsoc_kd/assets, and all that shows the two, in the order in which one part needs the other. A stopped

@@ -91,7 +91,7 @@ def minibatch_deviation(x, group):
 
 
 def aligned(conv, x, multiple=8):
-    """conv(x) with channels of zeros up to a multiple: tensor cores are slow at 4 width + 1 of them."""
+    """conv(x) with channels of zeros up to a multiple: the same sums, in the shape that tensor cores are made for."""
     more = (0, 0, 0, 0, 0, -x.shape[1] % multiple)
     return F.conv2d(F.pad(x, more), F.pad(conv.weight, more), conv.bias, conv.stride, conv.padding)
 
