@@ -9,6 +9,7 @@ What runs is `distill` itself, with the preset `distylegan-2022`; its progress b
 steps of ours come ten of the original's `update_D` and `update_G`, on batches that already lie in memory: its
 decoding of a PNG file a pair is left out, which is in its favour. Pairs and real images are noise: it costs the same.
 """
+
 import contextlib
 import datetime
 import importlib
@@ -28,24 +29,36 @@ import numpy as np
 import torch
 import tyro
 from gpu import matmul_peak, now, step_operations
+from gsoc_kd.pairs.folder import load_pairs, save_pairs
 
-from gsoc_kd import runs
-from gsoc_kd.distill import DistillConfig
-from gsoc_kd.images import LabelledImages, to_float
-from gsoc_kd.pairs import load_pairs, save_pairs
-from gsoc_kd.weights import provenance
+from gsoc_kd.core.weights import provenance
+from gsoc_kd.data.images import LabelledImages, to_float
+from gsoc_kd.training import runs
+from gsoc_kd.training.distill import DistillConfig
 
-module = importlib.import_module("gsoc_kd.distill")
+module = importlib.import_module("gsoc_kd.training.distill")
 CONFIG = DistillConfig.preset("distylegan-2022")
 STEPS = 10  # a round: every tenth step has the adversarial terms
 WHOLE = 150 * 50_000  # pairs that the training of 2022 shows
-TERMS = {"disc": ("D/Teacher Loss", "D/Student Loss"), "disc_gan": ("D/Real Loss", "D/Random Loss"),
-         "pixel": ("G/Pixel Loss",), "feature": ("G/Feature Loss",),
-         "adversarial": ("G/Adversarial Distillation Loss",), "gan": ("G/Adversarial GAN Loss",)}
+TERMS = {
+    "disc": ("D/Teacher Loss", "D/Student Loss"),
+    "disc_gan": ("D/Real Loss", "D/Random Loss"),
+    "pixel": ("G/Pixel Loss",),
+    "feature": ("G/Feature Loss",),
+    "adversarial": ("G/Adversarial Distillation Loss",),
+    "gan": ("G/Adversarial GAN Loss",),
+}
 
 
-def main(peer: Path | None = None, pairs: int = 50_000, rounds: int = 8, device: str = "cpu",
-         write: Path | None = None, memory: bool = False, bfloat16: bool | None = None):
+def main(
+    peer: Path | None = None,
+    pairs: int = 50_000,
+    rounds: int = 8,
+    device: str = "cpu",
+    write: Path | None = None,
+    memory: bool = False,
+    bfloat16: bool | None = None,
+):
     """Times the loop of `distill` in float32 and bfloat16, on CUDA also compiled.
 
     Args:
@@ -65,14 +78,17 @@ def main(peer: Path | None = None, pairs: int = 50_000, rounds: int = 8, device:
         real = LabelledImages(np.load(folder / "real.npy"), data.labels[::-1].copy(), data.classes, "noise")
         if memory:
             clock(data, real, folder / "memory", 3 * STEPS, device, bfloat16)
-            print(peak_memory() // 10 ** 6)
+            print(peak_memory() // 10**6)
             return
         original = Original(peer, device) if peer else None
         lines = [] if original is None else [compare_losses(original, data, real, folder / "losses", device)]
         best = 0.0
-        kinds = {"float32": dict(bfloat16=False), "bfloat16": dict(bfloat16=True),
-                 "bfloat16, compiled": dict(bfloat16=True, compile=True)}
-        for name, changes in list(kinds.items())[:2 if device == "cpu" else 3]:
+        kinds = {
+            "float32": dict(bfloat16=False),
+            "bfloat16": dict(bfloat16=True),
+            "bfloat16, compiled": dict(bfloat16=True, compile=True),
+        }
+        for name, changes in list(kinds.items())[: 2 if device == "cpu" else 3]:
             ours, theirs = clock(data, real, folder / name, rounds * STEPS, device, **changes, original=original)
             row, best = [f"`distill`, {name}", f"{pairs_a_second(ours):.1f}"], max(best, pairs_a_second(ours))
             if original:
@@ -88,8 +104,9 @@ def main(peer: Path | None = None, pairs: int = 50_000, rounds: int = 8, device:
     if write:
         page = write.read_text(encoding="utf-8")
         before, rest = page.split("<!-- speed -->\n")
-        write.write_text(f"{before}<!-- speed -->\n{text}\n<!-- /speed -->{rest.split('<!-- /speed -->')[1]}",
-                         encoding="utf-8")
+        write.write_text(
+            f"{before}<!-- speed -->\n{text}\n<!-- /speed -->{rest.split('<!-- /speed -->')[1]}", encoding="utf-8"
+        )
 
 
 def peak_memory():
@@ -111,6 +128,7 @@ def noise(folder, pairs):
 
 
 # ---------------------------------------------------------------- ours
+
 
 def clock(pairs, real, out, steps, device, bfloat16, compile=False, original=None):
     """Seconds of every ten steps of `distill`, and of ten steps of the original's that follow each of them."""
@@ -135,8 +153,9 @@ def clock(pairs, real, out, steps, device, bfloat16, compile=False, original=Non
 
     kimg = steps * CONFIG.batch / 1000
     with mock.patch.object(module, "tqdm", Bar):
-        module.distill(pairs, replace(CONFIG, kimg=kimg, tick_kimg=kimg, bfloat16=bfloat16, compile=compile), out,
-                       real, device)
+        module.distill(
+            pairs, replace(CONFIG, kimg=kimg, tick_kimg=kimg, bfloat16=bfloat16, compile=compile), out, real, device
+        )
     return ours, theirs
 
 
@@ -149,8 +168,10 @@ def whole(rate, pairs, real, out, device):
     kimg = STEPS * CONFIG.batch / 1000
     short = replace(CONFIG, kimg=kimg, tick_kimg=kimg, bfloat16=False)
     work = step_operations(module, lambda: module.distill(pairs, short, out, real, device), STEPS) / CONFIG.batch
-    told = (f"At the highest rate {WHOLE:,} pairs, 150 epochs of 50,000, take {WHOLE / rate / 60:,.1f} minutes; "
-            f"{work / 1e9:.2f} GFLOP a pair, {rate * work / 1e12:,.2f} TFLOP/s")
+    told = (
+        f"At the highest rate {WHOLE:,} pairs, 150 epochs of 50,000, take {WHOLE / rate / 60:,.1f} minutes; "
+        f"{work / 1e9:.2f} GFLOP a pair, {rate * work / 1e12:,.2f} TFLOP/s"
+    )
     if device == "cpu":
         return told + "."
     top = matmul_peak(torch.bfloat16)
@@ -159,13 +180,15 @@ def whole(rate, pairs, real, out, device):
 
 # ---------------------------------------------------------------- theirs
 
+
 class Original:
     """The original's trainer with its own networks, losses and optimisers, on one batch in memory."""
 
     def __init__(self, path, device):
         if not (path / "generation" / "distylegan.py").is_file():
-            raise SystemExit(f"{path} is not a checkout of ThanosM97/gsoc2022-openvino: it has no "
-                             "generation/distylegan.py")
+            raise SystemExit(
+                f"{path} is not a checkout of ThanosM97/gsoc2022-openvino: it has no generation/distylegan.py"
+            )
         sys.path.insert(0, str(path / "generation"))
         tensorboard = types.SimpleNamespace(SummaryWriter=None)  # it is imported, and a step does not need it
         stub = sys.modules.setdefault("torch.utils.tensorboard", tensorboard) is tensorboard
@@ -201,9 +224,11 @@ class Original:
 
     def take_weights(self, student, disc):
         """Copies our networks' weights into its own: the same tensors in the same order."""
+
         def same(ours, theirs):
             for a, b in zip(ours, theirs, strict=True):
                 b.data.copy_(a.data)
+
         same(student.parameters(), self.trainer.netG.parameters())
         layers = [*disc.convs, disc.project]
         theirs = [*(block[0] for block in self.trainer.netD.netD), self.trainer.netD.project[0]]
@@ -244,30 +269,45 @@ def compare_losses(original, pairs, real, out, device):
 
     with mock.patch.object(torch, "randn", lambda *_: noise):
         log = original.step(
-            torch.from_numpy(pairs.latents[rows]).float().to(device), to_float(pairs.images[rows]).to(device),
-            hot(pairs.labels[rows]), to_float(real.images[fresh]).to(device), hot(real.labels[fresh]), True)
+            torch.from_numpy(pairs.latents[rows]).float().to(device),
+            to_float(pairs.images[rows]).to(device),
+            hot(pairs.labels[rows]),
+            to_float(real.images[fresh]).to(device),
+            hot(real.labels[fresh]),
+            True,
+        )
     original.start()
     differences = {name: abs(ours[name] - sum(log[part] for part in parts)) for name, parts in TERMS.items()}
     worst = max(differences, key=differences.get)
     if not differences[worst] < 1e-4:
         raise SystemExit(f"the losses differ: {differences}")
-    return f"The same losses to 1e-4 from the same weights and batch: {len(TERMS)} terms, greatest difference " \
-           f"{differences[worst]:.1e} ({worst})."
+    return (
+        f"The same losses to 1e-4 from the same weights and batch: {len(TERMS)} terms, greatest difference "
+        f"{differences[worst]:.1e} ({worst})."
+    )
 
 
 # ---------------------------------------------------------------- what is said
 
+
 def report(lines, rounds, device):
     head = ["", "pairs/s", "the original, pairs/s", "ratio"]
     rows = [line for line in lines if isinstance(line, list)]
-    head = head[:len(rows[0])]
+    head = head[: len(rows[0])]
     table = [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows)]
     where = provenance("", "")["hardware"] if device != "cpu" else f"{torch.get_num_threads()} CPU cores"
     sets = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in _cpu_flags()]
     told = [line for line in lines if isinstance(line, str)]
-    return "\n".join([*table, "", *told, f"Batch {CONFIG.batch}, medians of {rounds - 1} rounds of {STEPS} steps, in turn "
-                      f"(`--rounds {rounds}`); {where} ({platform.machine()}; {', '.join(sets) or 'no vector sets known'}), "
-                      f"PyTorch {torch.__version__.split('+')[0]}, {datetime.date.today().isoformat()}."])
+    return "\n".join(
+        [
+            *table,
+            "",
+            *told,
+            f"Batch {CONFIG.batch}, medians of {rounds - 1} rounds of {STEPS} steps, in turn "
+            f"(`--rounds {rounds}`); {where} ({platform.machine()}; {', '.join(sets) or 'no vector sets known'}), "
+            f"PyTorch {torch.__version__.split('+')[0]}, {datetime.date.today().isoformat()}.",
+        ]
+    )
 
 
 def _cpu_flags():

@@ -7,6 +7,7 @@ In the kernel: from the change of a slider to the bytes of the PNG. In the brows
 click on a class to the picture's decoding, through Voila, the network of this machine and the kernel; the embedded
 networks. The teacher's picture, which follows, is not waited for, but its work goes on beside the measurement.
 """
+
 import asyncio
 import io
 import os
@@ -21,8 +22,8 @@ import torch
 import tyro
 from PIL import Image
 
-from gsoc_kd.explore import explore
-from gsoc_kd.figures import save_png
+from gsoc_kd.core.figures import save_png
+from gsoc_kd.explorer.widgets import explore
 
 ROOT = Path(__file__).resolve().parent.parent
 WARM = 10  # changes before those that count
@@ -61,6 +62,7 @@ def in_the_browser(clicks, screenshot=None):
     sys.path.insert(0, str(ROOT / "tests"))
     from playwright.sync_api import sync_playwright
     from test_browser import Visitor, app_command, chromium, served
+
     if chromium() is None:
         return None
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
@@ -84,20 +86,29 @@ def in_the_browser(clicks, screenshot=None):
 
 def report(where, times):
     times = sorted(times)
-    print(f"{where}: median {statistics.median(times):.0f} ms, 95 % within {times[int(0.95 * len(times))]:.0f} ms, "
-          f"longest {times[-1]:.0f} ms ({len(times)} changes)")
+    print(
+        f"{where}: median {statistics.median(times):.0f} ms, 95 % within {times[int(0.95 * len(times))]:.0f} ms, "
+        f"longest {times[-1]:.0f} ms ({len(times)} changes)"
+    )
 
 
-def main(changes: int = 200, student: str = "embedded", teacher: str = "embedded", browser: bool = True,
-         screenshot: Path | None = None):
+def main(
+    changes: int = 200,
+    student: str = "embedded",
+    teacher: str = "embedded",
+    browser: bool = True,
+    screenshot: Path | None = None,
+):
     """Prints one line for the kernel and one for the browser; a screenshot of the page is written if asked for."""
-    print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} CPU cores ({platform.machine()}), "
-          f"PyTorch {torch.__version__}")
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} CPU cores ({platform.machine()}), PyTorch {torch.__version__}"
+    )
     report("kernel, release to PNG", asyncio.run(in_the_kernel(student, teacher, changes)))
     if browser:
         times = in_the_browser(max(20, changes // 4), screenshot)
         print("browser: left out, Chromium is not installed") if times is None else report(
-            "browser, release to picture", times)
+            "browser, release to picture", times
+        )
 
 
 if __name__ == "__main__":

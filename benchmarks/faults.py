@@ -6,6 +6,7 @@ Everything is as small as tests are. A run is a process of its own, forked after
 goes through the command line. After a fault the same command is given again, and its end is compared with that of a run
 to which nothing happened: every byte but times and dates, TensorBoard's file and the checkpoint before the last.
 """
+
 import datetime
 import importlib
 import itertools
@@ -26,13 +27,19 @@ import torch
 import tyro
 from PIL import Image
 
-from gsoc_kd import cli, runs
-from gsoc_kd.files import sha256
-from gsoc_kd.generators import ConvGenerator
-from gsoc_kd.pretrain import averaged
-from gsoc_kd.weights import save_network
+from gsoc_kd import cli
+from gsoc_kd.core.files import sha256
+from gsoc_kd.core.weights import save_network
+from gsoc_kd.networks.conv import ConvGenerator
+from gsoc_kd.training import runs
+from gsoc_kd.training.gan import averaged
 
-for name in ("gsoc_kd.pairs", "gsoc_kd.pretrain", "gsoc_kd.distill", "torch._dynamo"):  # once, before the forks;
+for name in (
+    "gsoc_kd.pairs.make",
+    "gsoc_kd.training.gan",
+    "gsoc_kd.training.distill",
+    "torch._dynamo",
+):  # once, before the forks;
     importlib.import_module(name)  # the last is what the first optimiser loads
 TIMES = {"seconds", "pairs_per_second", "images_per_second"}
 VERBS = ("pairs", "pretrain", "distill")
@@ -40,8 +47,7 @@ LOSSES = {"pretrain": "logistic_generator", "distill": "pixel_loss"}  # what is 
 LIMIT = 300  # seconds after which a run is ended: one that hangs has not survived
 
 
-def main(kills: int = 20, seed: int = 0, write: Path | None = None, two: bool = True,
-         steps: int = 8):
+def main(kills: int = 20, seed: int = 0, write: Path | None = None, two: bool = True, steps: int = 8):
     """Prints a row a fault; ends with exit code 1 if one of them was not survived.
 
     Args:
@@ -57,20 +63,28 @@ def main(kills: int = 20, seed: int = 0, write: Path | None = None, two: bool = 
         rows += [full_disk(bench, verb) for verb in VERBS]
         rows += [damaged(bench, 1), damaged(bench, 2), other_config(bench), not_finite(bench)]
         rows += [one_of_two_killed(bench)] if two else []
-    text = "\n".join(["| fault | what happens | survived |", "|---|---|---|",
-                      *(f"| {fault} | {told} | {good} of {count} |" for fault, told, good, count in rows), "",
-                      f"Written by `benchmarks/faults.py --kills {kills} --seed {seed}`, PyTorch "
-                      f"{torch.__version__.split('+')[0]}, {sys.platform}, {os.cpu_count()} CPU cores ({platform.machine()}), "
-                      f"{datetime.date.today().isoformat()}."])
+    text = "\n".join(
+        [
+            "| fault | what happens | survived |",
+            "|---|---|---|",
+            *(f"| {fault} | {told} | {good} of {count} |" for fault, told, good, count in rows),
+            "",
+            f"Written by `benchmarks/faults.py --kills {kills} --seed {seed}`, PyTorch "
+            f"{torch.__version__.split('+')[0]}, {sys.platform}, {os.cpu_count()} CPU cores ({platform.machine()}), "
+            f"{datetime.date.today().isoformat()}.",
+        ]
+    )
     print(text)
     if write:
         before, rest = write.read_text(encoding="utf-8").split("<!-- faults -->\n")
-        write.write_text(f"{before}<!-- faults -->\n{text}\n<!-- /faults -->{rest.split('<!-- /faults -->')[1]}",
-                         encoding="utf-8")
+        write.write_text(
+            f"{before}<!-- faults -->\n{text}\n<!-- /faults -->{rest.split('<!-- /faults -->')[1]}", encoding="utf-8"
+        )
     sys.exit(any(good < count for _, _, good, count in rows))
 
 
 # ---------------------------------------------------------------- runs
+
 
 class Bench:
     """A tiny teacher, pairs and pictures, and the run of every verb to which nothing happens."""
@@ -88,7 +102,7 @@ class Bench:
                 Image.fromarray(pixels).save(folder / "real" / name / f"{i}.png")
         self.whole, self.seconds = {}, {}
         for verb in VERBS:
-            for out in (self.folder / f"{verb}-first", self.folder / verb):              # the first is slower
+            for out in (self.folder / f"{verb}-first", self.folder / verb):  # the first is slower
                 start = time.perf_counter()
                 code, error = self.run(verb, out)
                 self.seconds[verb] = time.perf_counter() - start
@@ -99,11 +113,23 @@ class Bench:
                 raise SystemExit(f"two runs of {verb} to which nothing happens differ")
 
     def words(self, verb, out, *more):
-        kimg = ["--preset", "smoke", "--batch", 16, "--kimg", self.steps * 0.016, "--tick-kimg", 0.016,
-                "--device", "cpu"]
-        flags = {"pairs": ["--teacher", self.folder / "teacher", "--per-class", 40, "--chunk", 5],
-                 "pretrain": ["--real", self.folder / "real", *kimg],
-                 "distill": ["--pairs", self.folder / "pairs", *kimg]}[verb]
+        kimg = [
+            "--preset",
+            "smoke",
+            "--batch",
+            16,
+            "--kimg",
+            self.steps * 0.016,
+            "--tick-kimg",
+            0.016,
+            "--device",
+            "cpu",
+        ]
+        flags = {
+            "pairs": ["--teacher", self.folder / "teacher", "--per-class", 40, "--chunk", 5],
+            "pretrain": ["--real", self.folder / "real", *kimg],
+            "distill": ["--pairs", self.folder / "pairs", *kimg],
+        }[verb]
         return [str(word) for word in (verb, *flags, "--out", out, *more)]
 
     def start(self, verb, out, *more, told=None, limit=None, nan_from=None):
@@ -123,7 +149,7 @@ class Bench:
             os.dup2(quiet if told is None else told, 2)
             torch.set_num_threads(1)
             averaged.__defaults__ = (1, 16)  # batch norm is measured on 16 pictures, not on 1,024
-            importlib.import_module("gsoc_kd.pairs").SAVE_EVERY = 0.0
+            importlib.import_module("gsoc_kd.pairs.make").SAVE_EVERY = 0.0
             if limit is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
             if nan_from is not None:
@@ -179,6 +205,7 @@ def refused(code, line):
 
 # ---------------------------------------------------------------- faults: (fault, what happens, survived, of how many)
 
+
 def killed(bench, verb, count, rng):
     good, hits, tries = 0, 0, 0
     while hits < count:  # a run that had ended before its moment came is not counted
@@ -195,8 +222,12 @@ def killed(bench, verb, count, rng):
         code, error = bench.run(verb, out)
         whole = code == 0 and outcome(out) == bench.whole[verb] and not list(bench.folder.glob(f"{out.name}.*"))
         good += survived(f"{verb}, kill {hits}: {error}", whole)
-    return (f"`kill -9` of `{verb}` at {count} random moments, all before its end",
-            "the same command ends with the same bytes, and leaves nothing behind", good, count)
+    return (
+        f"`kill -9` of `{verb}` at {count} random moments, all before its end",
+        "the same command ends with the same bytes, and leaves nothing behind",
+        good,
+        count,
+    )
 
 
 def full_disk(bench, verb):
@@ -205,10 +236,16 @@ def full_disk(bench, verb):
         out = bench.folder / f"{verb}-full-{i}"
         code, error = bench.run(verb, out, limit=size)
         again, _ = bench.run(verb, out)
-        good += survived(f"{verb}, full at {size}: {code} {error}",
-                         refused(code, error) and again == 0 and outcome(out) == bench.whole[verb])
-    return (f"no file of `{verb}` may grow any more, as on a full disk, from {len(sizes)} sizes on",
-            "one line and exit code 2; with room, the same command ends with the same bytes", good, len(sizes))
+        good += survived(
+            f"{verb}, full at {size}: {code} {error}",
+            refused(code, error) and again == 0 and outcome(out) == bench.whole[verb],
+        )
+    return (
+        f"no file of `{verb}` may grow any more, as on a full disk, from {len(sizes)} sizes on",
+        "one line and exit code 2; with room, the same command ends with the same bytes",
+        good,
+        len(sizes),
+    )
 
 
 def damaged(bench, count):
@@ -219,18 +256,30 @@ def damaged(bench, count):
         os.truncate(out / name, (out / name).stat().st_size // 2)
     code, error = bench.run("distill", out)
     if count == 1:
-        return ("a truncated checkpoint of `distill`", "a warning; goes on from the one before, to the same bytes",
-                survived(f"damaged: {error}", code == 0 and outcome(out) == bench.whole["distill"]), 1)
-    return ("both checkpoints of `distill` truncated", "one line that names both, exit code 2",
-            survived(f"damaged: {error}", refused(code, error) and "checkpoint.previous.pt" in error), 1)
+        return (
+            "a truncated checkpoint of `distill`",
+            "a warning; goes on from the one before, to the same bytes",
+            survived(f"damaged: {error}", code == 0 and outcome(out) == bench.whole["distill"]),
+            1,
+        )
+    return (
+        "both checkpoints of `distill` truncated",
+        "one line that names both, exit code 2",
+        survived(f"damaged: {error}", refused(code, error) and "checkpoint.previous.pt" in error),
+        1,
+    )
 
 
 def other_config(bench):
     code, error = bench.run("distill", bench.folder / "distill", "--lr", "0.1")
     good = refused(code, error) and "lr 0.0005 -> 0.1" in error
     good = good and outcome(bench.folder / "distill") == bench.whole["distill"]
-    return ("another config in the folder of `distill`", "one line that names the field, exit code 2; the run is as it was",
-            survived(f"config: {error}", good), 1)
+    return (
+        "another config in the folder of `distill`",
+        "one line that names the field, exit code 2; the run is as it was",
+        survived(f"config: {error}", good),
+        1,
+    )
 
 
 def not_finite(bench):
@@ -240,11 +289,20 @@ def not_finite(bench):
         code, error = bench.run(verb, out, nan_from=step)
         before = runs.load_checkpoint(out)["step"]
         again, _ = bench.run(verb, out)
-        good += survived(f"{verb}, nan: {before} {code} {error}", before == step - 1 and again == 0 and refused(code, error)
-                         and f"not finite at step {step}" in error and outcome(out) == bench.whole[verb])
-    return ("losses of `pretrain` and `distill` that are no numbers, from the middle on",
-            "one line that names loss and step, exit code 2; the checkpoint before it stays, and goes on to the same bytes",
-            good, len(LOSSES))
+        good += survived(
+            f"{verb}, nan: {before} {code} {error}",
+            before == step - 1
+            and again == 0
+            and refused(code, error)
+            and f"not finite at step {step}" in error
+            and outcome(out) == bench.whole[verb],
+        )
+    return (
+        "losses of `pretrain` and `distill` that are no numbers, from the middle on",
+        "one line that names loss and step, exit code 2; the checkpoint before it stays, and goes on to the same bytes",
+        good,
+        len(LOSSES),
+    )
 
 
 def one_of_two_killed(bench):
@@ -253,8 +311,18 @@ def one_of_two_killed(bench):
     told = dict(env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def command(folder):
-        return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-                "-m", "gsoc_kd", *bench.words("distill", folder)]
+        return [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "-m",
+            "gsoc_kd",
+            *bench.words("distill", folder),
+        ]
+
     subprocess.run(command(whole), timeout=LIMIT, **told)
     process = subprocess.Popen(command(out), **told)
     timer = threading.Timer(LIMIT, process.terminate)  # it ends its workers then
@@ -270,9 +338,12 @@ def one_of_two_killed(bench):
     again = subprocess.run(command(out), timeout=LIMIT, **told)
     good = process.returncode != 0 and 0 < before < bench.steps and again.returncode == 0
     good = good and outcome(out) == outcome(whole) and len(runs.read_stats(out)) == bench.steps
-    return ("`distill` in two processes (accelerate, started by `torchrun`), one killed",
-            "`torchrun` ends the other; the same command goes on from the checkpoint, to the same bytes",
-            survived(f"two: killed at {before} {error[-500:]} {again.stderr[-500:]}", good), 1)
+    return (
+        "`distill` in two processes (accelerate, started by `torchrun`), one killed",
+        "`torchrun` ends the other; the same command goes on from the checkpoint, to the same bytes",
+        survived(f"two: killed at {before} {error[-500:]} {again.stderr[-500:]}", good),
+        1,
+    )
 
 
 def survived(what, good):

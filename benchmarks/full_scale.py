@@ -12,6 +12,7 @@ CIFAR-10 is a zip or its pieces (benchmarks/pieces.py). Under --out:
     report/     table.md, frontier.png, pictures.png, film.gif
     carry/      all that is needed to go on elsewhere, below 64 MB: copy it there as --out, and call again
 """
+
 import datetime
 import shutil
 import sys
@@ -22,23 +23,25 @@ from pathlib import Path
 
 import torch
 import tyro
-
-from gsoc_kd import devices, runs
-from gsoc_kd.charts import frontier
-from gsoc_kd.distill import DistillConfig, distill
-from gsoc_kd.evaluate import evaluate, floor_row, row, table
-from gsoc_kd.figures import grid, save_png
-from gsoc_kd.files import InputError, read_json, replacing_folder, write_json
-from gsoc_kd.images import load_images
-from gsoc_kd.pairs import draw_latents, make_pairs
-from gsoc_kd.pretrain import PretrainConfig, pretrain
-from gsoc_kd.teachers import GENERATORS, black_box, load_teacher
-from gsoc_kd.weights import load_network, provenance, save_network
 from gpu import matmul_peak, step_operations
+from gsoc_kd.pairs.make import draw_latents, make_pairs
+from gsoc_kd.teachers.black_box import black_box
+from gsoc_kd.teachers.load import GENERATORS, load_teacher
 from pieces import is_piece, join, pieces_of, split
 
-MORE_TO_DO = 3        # exit code of a slice that is not the last one
-PIECE = 15_000_000    # bytes of a file that carries a checkpoint
+from gsoc_kd.core.charts import frontier
+from gsoc_kd.core.figures import grid, save_png
+from gsoc_kd.core.files import InputError, read_json, replacing_folder, write_json
+from gsoc_kd.core.weights import load_network, provenance, save_network
+from gsoc_kd.data.images import load_images
+from gsoc_kd.evaluation.evaluate import evaluate
+from gsoc_kd.evaluation.table import floor_row, row, table
+from gsoc_kd.training import devices, runs
+from gsoc_kd.training.distill import DistillConfig, distill
+from gsoc_kd.training.gan import PretrainConfig, pretrain
+
+MORE_TO_DO = 3  # exit code of a slice that is not the last one
+PIECE = 15_000_000  # bytes of a file that carries a checkpoint
 
 
 @dataclass(frozen=True)
@@ -51,25 +54,37 @@ class Student:
 
 @dataclass(frozen=True)
 class Scale:
-    teacher: str                 # preset of PretrainConfig
-    students: dict               # name: Student
-    scored: int                  # pictures a class for the scores
+    teacher: str  # preset of PretrainConfig
+    students: dict  # name: Student
+    scored: int  # pictures a class for the scores
     changes: dict = field(default_factory=dict)
 
 
 SAME = dict(batch=128, kimg=7500, tick_kimg=250)  # as many pairs and steps as the 2022 recipe: 150 epochs of 50,000
 FEW = dict(kimg=0.064, tick_kimg=0.032)
 SCALES = {
-    "full": Scale("gpu", {
-        "default": Student("gpu", 5000, SAME),
-        "smallest": Student("gpu", 5000, {**SAME, "widths": (48, 24, 16, 12), "embed_dim": 16, "rank": 24}),
-        "distylegan-2022": Student("distylegan-2022", 5000, SAME, real=True),
-        "default-500k": Student("gpu", 50_000, SAME)}, scored=1000, changes=dict(kimg=60_000)),  # its minutes end first
-    "smoke": Scale("smoke", {
-        "default": Student("smoke", 13, FEW),
-        "smallest": Student("smoke", 13, {**FEW, "widths": (8, 8, 8, 8)}),
-        "distylegan-2022": Student("distylegan-2022", 13, dict(batch=16, **FEW), real=True),
-        "default-500k": Student("smoke", 26, FEW)}, scored=129, changes=FEW),
+    "full": Scale(
+        "gpu",
+        {
+            "default": Student("gpu", 5000, SAME),
+            "smallest": Student("gpu", 5000, {**SAME, "widths": (48, 24, 16, 12), "embed_dim": 16, "rank": 24}),
+            "distylegan-2022": Student("distylegan-2022", 5000, SAME, real=True),
+            "default-500k": Student("gpu", 50_000, SAME),
+        },
+        scored=1000,
+        changes=dict(kimg=60_000),
+    ),  # its minutes end first
+    "smoke": Scale(
+        "smoke",
+        {
+            "default": Student("smoke", 13, FEW),
+            "smallest": Student("smoke", 13, {**FEW, "widths": (8, 8, 8, 8)}),
+            "distylegan-2022": Student("distylegan-2022", 13, dict(batch=16, **FEW), real=True),
+            "default-500k": Student("smoke", 26, FEW),
+        },
+        scored=129,
+        changes=FEW,
+    ),
 }
 
 
@@ -77,8 +92,15 @@ class SliceOver(Exception):
     """The minutes of this call are used up."""
 
 
-def main(real: str = "cifar10", out: Path = Path("runs/full-scale"), scale: str = "full", minutes: float | None = None,
-         teacher_minutes: float = 16, device: str | None = None, compile: bool = False):
+def main(
+    real: str = "cifar10",
+    out: Path = Path("runs/full-scale"),
+    scale: str = "full",
+    minutes: float | None = None,
+    teacher_minutes: float = 16,
+    device: str | None = None,
+    compile: bool = False,
+):
     """Runs what is left of the reference.
 
     Args:
@@ -105,7 +127,8 @@ def main(real: str = "cifar10", out: Path = Path("runs/full-scale"), scale: str 
     try:
         configs = {"teacher": PretrainConfig.preset(plan.teacher, **{**plan.changes, "compile": compile})} | {
             name: DistillConfig.preset(student.preset, **{**student.changes, "compile": compile})
-            for name, student in plan.students.items()}
+            for name, student in plan.students.items()
+        }
         teacher = finish_teacher(images, configs["teacher"], out, teacher_minutes, device, deadline)
         finish_scores("teacher", teacher, plan.scored, out, device, deadline)
         for name, student in plan.students.items():
@@ -140,6 +163,7 @@ def left(deadline, least=0.2):
 
 # ---------------------------------------------------------------- stages
 
+
 def train(verb, folder, total, deadline):
     """verb(minutes) until a run is finished: it has seen all its pictures, or trained for `total` minutes."""
     spent = sum(row["seconds"] for row in runs.read_stats(folder)[-1:]) / 60
@@ -147,8 +171,12 @@ def train(verb, folder, total, deadline):
     limits = [limit for limit in (total, None if rest is None else spent + rest) if limit is not None]
     run = verb(min(limits) if limits else None)
     seconds = run.stats[-1]["seconds"] / 60
-    if run.stats[-1]["kimg"] < read_json(run.folder / "config.json")["kimg"] * 0.999 and (total is None or seconds < total):
-        raise SliceOver(f"{folder.name}: {run.stats[-1]['kimg']:,.0f} thousand pictures in {seconds:.1f} minutes so far")
+    if run.stats[-1]["kimg"] < read_json(run.folder / "config.json")["kimg"] * 0.999 and (
+        total is None or seconds < total
+    ):
+        raise SliceOver(
+            f"{folder.name}: {run.stats[-1]['kimg']:,.0f} thousand pictures in {seconds:.1f} minutes so far"
+        )
     return run
 
 
@@ -162,7 +190,9 @@ def finish_teacher(images, config, out, total, device, deadline):
             runs.save_checkpoint(folder, unpack(torch.load(packed, weights_only=True)))
             for file in (packed, *pieces_of(folder / "checkpoint.pt")):
                 file.unlink()
-        publish(train(lambda minutes: pretrain(images, config, folder, device, minutes), folder, total, deadline), network)
+        publish(
+            train(lambda minutes: pretrain(images, config, folder, device, minutes), folder, total, deadline), network
+        )
     return load_teacher(network, device=device)
 
 
@@ -187,7 +217,9 @@ def finish_student(name, student, config, images, teacher, out, device, deadline
         return
     pairs = finish_pairs(teacher, student.per_class, out, deadline)
     folder, real = out / "students" / name, images if student.real else None
-    publish(train(lambda minutes: distill(pairs, config, folder, real, device, minutes), folder, None, deadline), network)
+    publish(
+        train(lambda minutes: distill(pairs, config, folder, real, device, minutes), folder, None, deadline), network
+    )
 
 
 def publish(run, network):
@@ -206,10 +238,17 @@ def finish_scores(name, teacher, per_class, out, device, deadline):
         return
     left(deadline)
     generator = black_box(load_network(out / "networks" / name, GENERATORS), device=device)
-    scores = evaluate(generator, per_class=per_class, device=device, progress=False,
-                      teacher=None if name == "teacher" else teacher)
-    write_json(file, {**row(name, generator, scores), "hardware": provenance("", "")["hardware"],
-                      "date": datetime.date.today().isoformat()})
+    scores = evaluate(
+        generator, per_class=per_class, device=device, progress=False, teacher=None if name == "teacher" else teacher
+    )
+    write_json(
+        file,
+        {
+            **row(name, generator, scores),
+            "hardware": provenance("", "")["hardware"],
+            "date": datetime.date.today().isoformat(),
+        },
+    )
 
 
 def count_operations(name, student, config, images, teacher, out, device, deadline):
@@ -223,15 +262,20 @@ def count_operations(name, student, config, images, teacher, out, device, deadli
     short = replace(config, kimg=kimg, tick_kimg=kimg, compile=False)
     verb, data, more = pretrain, images, {}
     if student:
-        verb, data, more = distill, finish_pairs(teacher, student.per_class, out, deadline), {
-            "real": images if student.real else None}
+        verb, data, more = (
+            distill,
+            finish_pairs(teacher, student.per_class, out, deadline),
+            {"real": images if student.real else None},
+        )
     with tempfile.TemporaryDirectory() as folder:
-        work = step_operations(sys.modules[verb.__module__],
-                               lambda: verb(data, short, Path(folder) / "run", device=device, **more), steps)
+        work = step_operations(
+            sys.modules[verb.__module__], lambda: verb(data, short, Path(folder) / "run", device=device, **more), steps
+        )
     write_json(file, {"operations": work / config.batch})
 
 
 # ---------------------------------------------------------------- report
+
 
 def report(plan, teacher, out):
     """Table, frontier, pictures and film from what lies in networks/ and scores/; returns the table."""
@@ -255,12 +299,16 @@ def answer(rows):
     keeping = [one for one in students if one["class_agreement"] >= 0.9 * teacher["class_agreement"]]
     if not keeping:
         best = max(students, key=lambda one: one["class_agreement"])
-        return (f"No student keeps 90 % of the teacher's class agreement; the nearest, {best['name']}, keeps "
-                f"{best['class_agreement'] / teacher['class_agreement']:.0%}.")
+        return (
+            f"No student keeps 90 % of the teacher's class agreement; the nearest, {best['name']}, keeps "
+            f"{best['class_agreement'] / teacher['class_agreement']:.0%}."
+        )
     least = min(keeping, key=lambda one: one["parameters"])
-    return (f"The lightest student that keeps 90 % of the teacher's class agreement is {least['name']}: "
-            f"{least['parameters']:,} parameters, {teacher['parameters'] / least['parameters']:.1f} times fewer than "
-            f"the teacher, with CIFAR-FD {least['cifar_fd']:.2f} against {teacher['cifar_fd']:.2f}.")
+    return (
+        f"The lightest student that keeps 90 % of the teacher's class agreement is {least['name']}: "
+        f"{least['parameters']:,} parameters, {teacher['parameters'] / least['parameters']:.1f} times fewer than "
+        f"the teacher, with CIFAR-FD {least['cifar_fd']:.2f} against {teacher['cifar_fd']:.2f}."
+    )
 
 
 def speeds(plan, out):
@@ -273,9 +321,11 @@ def speeds(plan, out):
     for name in ("teacher", *plan.students):
         run, work, scores = (read_json(out / "scores" / f"{name}{end}.json") for end in (".run", ".operations", ""))
         rate, drawn = run["kimg"] * 1000 / max(run["seconds"], 0.1), scores["images_per_second"]
-        lines.append(f"* {name}: trained on {run['kimg']:,.0f} thousand pictures in {run['seconds'] / 60:.1f} minutes, "
-                     f"{rate:,.0f} a second{share(work['operations'], rate)}; draws {drawn:,.0f} a second"
-                     f"{share(2 * scores['macs'], drawn)}; {scores['hardware']}, {scores['date']}.")
+        lines.append(
+            f"* {name}: trained on {run['kimg']:,.0f} thousand pictures in {run['seconds'] / 60:.1f} minutes, "
+            f"{rate:,.0f} a second{share(work['operations'], rate)}; draws {drawn:,.0f} a second"
+            f"{share(2 * scores['macs'], drawn)}; {scores['hardware']}, {scores['date']}."
+        )
     for file in sorted((out / "scores").glob("pairs-*.json")):
         rate = read_json(file)["pairs_per_second"]
         macs = read_json(out / "scores" / "teacher.json")["macs"]
@@ -286,6 +336,7 @@ def speeds(plan, out):
 
 
 # ---------------------------------------------------------------- carry
+
 
 def carry(plan, out):
     """Makes out/carry anew: networks, scores, and the teacher's checkpoint, packed and in pieces, while it trains.
@@ -312,10 +363,11 @@ def pack(state):
     Its first moments are the last gradients where beta_1 is 0, and play no part in the next step: they become zeros
     that need no room. A run that goes on from it is the same one up to this rounding.
     """
-    if isinstance(state, dict) and {"state", "param_groups"} <= state.keys():              # an optimizer's
+    if isinstance(state, dict) and {"state", "param_groups"} <= state.keys():  # an optimizer's
         forget = all(group["betas"][0] == 0 for group in state["param_groups"])
-        kept = {i: {name: _moment(name, value, forget) for name, value in one.items()}
-                for i, one in state["state"].items()}
+        kept = {
+            i: {name: _moment(name, value, forget) for name, value in one.items()} for i, one in state["state"].items()
+        }
         return {**state, "state": kept}
     if isinstance(state, dict):
         return {name: pack(value) for name, value in state.items()}

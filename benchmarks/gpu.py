@@ -1,4 +1,5 @@
 """What the benchmarks share: seconds of a call, operations of a training step, and how fast a GPU can at best multiply."""
+
 import contextlib
 import time
 from unittest import mock
@@ -24,6 +25,7 @@ def seconds(draw, device):
 
 class Operations(TorchDispatchMode):
     """Counts operations by the formulas of torch.utils.flop_counter, whose own counter fails at the gradient of R1."""
+
     total = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -37,7 +39,7 @@ def step_operations(module, train, steps):
     """Operations (two a multiply-accumulate) of a step, the mean over a run's first `steps`.
 
     Args:
-        module: gsoc_kd.distill or gsoc_kd.pretrain, whose progress bar says when a step is done.
+        module: gsoc_kd.training.distill or gsoc_kd.training.gan, whose progress bar says when a step is done.
         train: train() begins a new run of at least so many steps, not compiled.
     """
     counter, counting = Operations(), contextlib.ExitStack()
@@ -66,4 +68,4 @@ def matmul_peak(dtype, size=8192, repeats=20):
     """Operations a second that a large matrix product reaches on the GPU: the peak that a program can see."""
     a, b = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(2))
     a @ b
-    return repeats * 2 * size ** 3 / seconds(lambda: [a @ b for _ in range(repeats)], "cuda")
+    return repeats * 2 * size**3 / seconds(lambda: [a @ b for _ in range(repeats)], "cuda")

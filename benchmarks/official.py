@@ -7,6 +7,7 @@ a generator of the `cifar` configuration (or another size) with random weights a
 its training writes snapshots, a copy of each network and of its augmentation, and draws pictures. Ours reads the file
 without that code and draws the same ones.
 """
+
 import json
 import os
 import subprocess
@@ -17,9 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-
-from gsoc_kd.pickles import convert, read_official
-from gsoc_kd.teachers import load_teacher
+from gsoc_kd.teachers.load import load_teacher
+from gsoc_kd.teachers.official import convert, read_official
 
 OFFICIAL = r"""
 import copy, json, pickle, sys
@@ -54,8 +54,17 @@ np.savez(pictures, z=z.numpy(), y=y.numpy(), parameters=sum(p.numel() for p in G
 """
 
 
-def main(peer: Path, resolution: int = 32, classes: int = 10, layers: int = 2, channel_base: int = 32768,
-         fp16: int = 4, count: int = 10, psi: tuple[float, ...] = (1.0, 0.7), seed: int = 0):
+def main(
+    peer: Path,
+    resolution: int = 32,
+    classes: int = 10,
+    layers: int = 2,
+    channel_base: int = 32768,
+    fp16: int = 4,
+    count: int = 10,
+    psi: tuple[float, ...] = (1.0, 0.7),
+    seed: int = 0,
+):
     """Prints the largest difference between the official pictures and ours; ends with 1 if one exceeds 1e-3.
 
     Args:
@@ -64,10 +73,21 @@ def main(peer: Path, resolution: int = 32, classes: int = 10, layers: int = 2, c
     """
     with tempfile.TemporaryDirectory() as folder:
         file, pictures = Path(folder) / "official.pkl", Path(folder) / "pictures.npz"
-        told = dict(resolution=resolution, classes=classes, layers=layers, channel_base=channel_base,
-                    fp16=fp16, count=count, psi=psi, seed=seed)
-        subprocess.run([sys.executable, "-c", OFFICIAL, file, pictures, json.dumps(told)], check=True,
-                       env={**os.environ, "PYTHONPATH": str(peer.resolve())})
+        told = dict(
+            resolution=resolution,
+            classes=classes,
+            layers=layers,
+            channel_base=channel_base,
+            fp16=fp16,
+            count=count,
+            psi=psi,
+            seed=seed,
+        )
+        subprocess.run(
+            [sys.executable, "-c", OFFICIAL, file, pictures, json.dumps(told)],
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(peer.resolve())},
+        )
         official = np.load(pictures)
         z, y = torch.from_numpy(official["z"]), torch.from_numpy(official["y"])
         network, _ = read_official(file)
@@ -84,8 +104,10 @@ def main(peer: Path, resolution: int = 32, classes: int = 10, layers: int = 2, c
             boxes = [load_teacher(source, psi=value) for source in (file, f"{folder}/converted")]
             levels = [np.abs(box(z, y).astype(int) - grey).max() for box in boxes]
             assert boxes[0].digest == boxes[1].digest
-            print(f"psi {value}: official pictures within {theirs.min():.2f} .. {theirs.max():.2f}; largest "
-                  f"difference {difference:.1e}, in grey levels {levels[0]:.0f} (converted: {levels[1]:.0f})")
+            print(
+                f"psi {value}: official pictures within {theirs.min():.2f} .. {theirs.max():.2f}; largest "
+                f"difference {difference:.1e}, in grey levels {levels[0]:.0f} (converted: {levels[1]:.0f})"
+            )
             worst = max(worst, difference)
     return int(not worst < 1e-3)
 

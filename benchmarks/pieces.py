@@ -1,14 +1,15 @@
 """Cuts a file into pieces that travel one at a time, and puts them together again.
 
-    python benchmarks/pieces.py split cifar10.zip --size 39000000       cifar10.zip.000, cifar10.zip.001, ...
-    python benchmarks/pieces.py join cifar10.zip.000 cifar10.zip
+python benchmarks/pieces.py split cifar10.zip --size 39000000       cifar10.zip.000, cifar10.zip.001, ...
+python benchmarks/pieces.py join cifar10.zip.000 cifar10.zip
 """
+
 import sys
 from pathlib import Path
 
 import tyro
 
-from gsoc_kd.files import InputError, replacing_file
+from gsoc_kd.core.files import InputError, replacing_file
 
 
 def is_piece(path):
@@ -31,7 +32,9 @@ def split(path: Path, size: int = 39_000_000, remove: bool = False):
     if not path.is_file():
         raise InputError(f"there is no file {path}")
     if not 0 < size <= path.stat().st_size * 1000 or path.stat().st_size > 999 * size:
-        raise InputError(f"size {size} would cut {path} ({path.stat().st_size} bytes) into more than 999 pieces or none")
+        raise InputError(
+            f"size {size} would cut {path} ({path.stat().st_size} bytes) into more than 999 pieces or none"
+        )
     for old in pieces_of(path):
         old.unlink()
     pieces = []

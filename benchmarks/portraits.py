@@ -16,6 +16,7 @@ Both folders are those in which `gsoc-kd pretrain` and `gsoc-kd distill` left th
 
 and writes recall within each class, the floor beside it, between the page's marks.
 """
+
 import datetime
 import io
 import os
@@ -28,29 +29,35 @@ from typing import Literal
 import numpy as np
 import torch
 import tyro
+from gsoc_kd.pairs.make import draw_pictures
+from gsoc_kd.teachers.load import EMBEDDED, load_teacher
+from gsoc_kd.teachers.portraits import film_pictures, film_strip, style_map, variety
 from PIL import Image
 
-from gsoc_kd.charts import curves
-from gsoc_kd.classifier import load_judge
-from gsoc_kd.figures import class_grid, save_png
-from gsoc_kd.files import InputError, read_json, replacing_file
-from gsoc_kd.images import load_images
-from gsoc_kd.metrics import features
-from gsoc_kd.neighbours import copying, neighbour_grid, precision_recall
-from gsoc_kd.pairs import draw_pictures
-from gsoc_kd.portraits import film_pictures, film_strip, style_map, variety
-from gsoc_kd.reference import load_reference
-from gsoc_kd.runs import read_stats
-from gsoc_kd.stylegan2 import StyleGAN2Generator
-from gsoc_kd.teachers import EMBEDDED, load_teacher
-from gsoc_kd.weights import network_hash
+from gsoc_kd.core.charts import curves
+from gsoc_kd.core.figures import class_grid, save_png
+from gsoc_kd.core.files import InputError, read_json, replacing_file
+from gsoc_kd.core.weights import network_hash
+from gsoc_kd.data.images import load_images
+from gsoc_kd.evaluation.classifier import load_judge
+from gsoc_kd.evaluation.features import features
+from gsoc_kd.evaluation.neighbours import copying, neighbour_grid, precision_recall
+from gsoc_kd.evaluation.reference import load_reference
+from gsoc_kd.networks.stylegan2 import StyleGAN2Generator
+from gsoc_kd.training.runs import read_stats
 
 BLOCK = re.compile(r"(<!-- variety: .*? -->\n).*?(<!-- end of variety -->)", re.DOTALL)
 MAX_KB, MOMENTS, COLUMNS = 100, 6, 10
 
 
-def main(run: Path = Path("runs/assets/teacher"), student: Path = Path("runs/assets/student"), docs: Path = Path("docs"),
-         page: str = "Teacher-Network.md", per_class: int = 1000, only: Literal["all", "variety", "training"] = "all"):
+def main(
+    run: Path = Path("runs/assets/teacher"),
+    student: Path = Path("runs/assets/student"),
+    docs: Path = Path("docs"),
+    page: str = "Teacher-Network.md",
+    per_class: int = 1000,
+    only: Literal["all", "variety", "training"] = "all",
+):
     """Draws the pictures and writes the table.
 
     Args:
@@ -69,7 +76,9 @@ def main(run: Path = Path("runs/assets/teacher"), student: Path = Path("runs/ass
         else:
             print(f"{run}: not there, so the pictures of the teacher's training stay as they are")
         distillation(student, docs, read_json(EMBEDDED / "student" / "provenance.json"))
-        save_figure(style_map(random_stylegan2(), (0, 3, 8), names=("airplane", "cat", "ship")), docs / "teacher-styles.png")
+        save_figure(
+            style_map(random_stylegan2(), (0, 3, 8), names=("airplane", "cat", "ship")), docs / "teacher-styles.png"
+        )
     if only != "training":
         grid = class_grid(teacher, teacher.z_dim, teacher.classes, columns=12, seed=2)
         save_png(grid, docs / "teacher-classes.png", max_kb=MAX_KB)
@@ -86,16 +95,20 @@ def training(run, teacher, judge, docs, told):
     """Draws teacher-training.png and teacher-curves.png from the run's film and statistics."""
     stats, frames = film_of(run, "teacher", told)
     save_png(strip(stats, frames, told["classes"]), docs / "teacher-training.png", max_kb=MAX_KB)
-    save_figure(curves(recognised(stats, frames, judge, len(teacher.classes)), [*LOSSES, RECOGNISED]),
-                docs / "teacher-curves.png")
+    save_figure(
+        curves(recognised(stats, frames, judge, len(teacher.classes)), [*LOSSES, RECOGNISED]),
+        docs / "teacher-curves.png",
+    )
 
 
 def distillation(run, docs, told):
     """Draws student-training.png and student-curves.png."""
     stats, frames = film_of(run, "student", told)
     save_png(strip(stats, frames, told["classes"]), docs / "student-training.png", max_kb=MAX_KB)
-    save_figure(curves(stats, [name for name in ("pixel", "feature", "adversarial", "disc") if name in stats[-1]]),
-                docs / "student-curves.png")
+    save_figure(
+        curves(stats, [name for name in ("pixel", "feature", "adversarial", "disc") if name in stats[-1]]),
+        docs / "student-curves.png",
+    )
 
 
 def film_of(run, name, told):
@@ -108,8 +121,10 @@ def film_of(run, name, told):
     if not stats:
         raise InputError(f"{run} holds no run: it has no stats.jsonl")
     if stats[-1]["kimg"] != told["kimg"]:
-        raise InputError(f"{run} has seen {stats[-1]['kimg']} thousand images, the embedded {name} {told['kimg']}: "
-                         "give the run that was embedded")
+        raise InputError(
+            f"{run} has seen {stats[-1]['kimg']} thousand images, the embedded {name} {told['kimg']}: "
+            "give the run that was embedded"
+        )
     return stats, [run / "film" / f"{row['step']:07d}.png" for row in stats]
 
 
@@ -130,13 +145,15 @@ def moments(kimg, count=MOMENTS):
 
 def recognised(stats, frames, judge, classes):
     """The losses of each tick, and the share of its frame's pictures to which the judge gives their class."""
-    labels = np.arange(classes).repeat(COLUMNS)                                           # as the rows of a frame
+    labels = np.arange(classes).repeat(COLUMNS)  # as the rows of a frame
     rows = []
     for row, frame in zip(stats, frames):
-        images = film_pictures(frame, classes, COLUMNS)                                   # (C, COLUMNS, S, S, 3)
+        images = film_pictures(frame, classes, COLUMNS)  # (C, COLUMNS, S, S, 3)
         images = images.reshape(-1, *images.shape[2:])
         share = (features(images, judge)[1].argmax(axis=1) == labels).mean()
-        rows.append({"kimg": row["kimg"], LOSSES[0]: row["generator"], LOSSES[1]: row["disc"], RECOGNISED: float(share)})
+        rows.append(
+            {"kimg": row["kimg"], LOSSES[0]: row["generator"], LOSSES[1]: row["disc"], RECOGNISED: float(share)}
+        )
     return rows
 
 
@@ -168,32 +185,45 @@ def measure(teacher, judge, told, docs, per_class):
 
 def within(reference, drawn, labels, others, other_labels):
     """[(recall of the teacher, recall of other real pictures)] within each class, at equal counts."""
-    kept = reference.features.reshape(len(reference.classes), -1, drawn.shape[1])         # (C, each, D)
+    kept = reference.features.reshape(len(reference.classes), -1, drawn.shape[1])  # (C, each, D)
     each = min(kept.shape[1], *np.bincount(labels), *np.bincount(other_labels))
-    return [tuple(precision_recall(real[:each], found[known == c][:each])[1]
-                  for found, known in ((drawn, labels), (others, other_labels))) for c, real in enumerate(kept)]
+    return [
+        tuple(
+            precision_recall(real[:each], found[known == c][:each])[1]
+            for found, known in ((drawn, labels), (others, other_labels))
+        )
+        for c, real in enumerate(kept)
+    ]
 
 
 def table(classes, recall, scores, near, count, least):
     """The block's markdown: a column a class, the floor below each row."""
     floor = scores["floor"]
-    rows = {"**CIFAR-recall**": [scores["cifar_recall"], *(ours for ours, _ in recall)],
-            "of real test images (floor)": [floor["cifar_recall"], *(real for _, real in recall)],
-            "**class agreement**": [scores["class_agreement"], *scores["class_agreement_per_class"].values()],
-            "of real test images (floor) ": [floor["class_agreement"], *floor["class_agreement_per_class"].values()]}
+    rows = {
+        "**CIFAR-recall**": [scores["cifar_recall"], *(ours for ours, _ in recall)],
+        "of real test images (floor)": [floor["cifar_recall"], *(real for _, real in recall)],
+        "**class agreement**": [scores["class_agreement"], *scores["class_agreement_per_class"].values()],
+        "of real test images (floor) ": [floor["class_agreement"], *floor["class_agreement_per_class"].values()],
+    }
     lines = [f"| in % | all | {' | '.join(classes)} |", "|---|" + "--:|" * (len(classes) + 1)]
-    lines += [f"| {name.strip()} | {' | '.join(f'{value:.1%}'.rstrip('%') for value in values)} |"
-              for name, values in rows.items()]
-    return "\n".join([
-        *lines, "",
-        f"Recall is least for *{least}*: that is the class in the picture above. **Nearest training pictures:** "
-        f"{near['closer']:.1%} of {count:,} drawn pictures are nearer to one",
-        f"than half of the real test pictures are (new real pictures: 50 %, copies: 100 %); the median distance is "
-        f"{near['median']:.2f}, that of test pictures {near['real_median']:.2f}.",
-        f"Written by `python benchmarks/portraits.py` on {datetime.date.today()}, {os.cpu_count()} CPU cores "
-        f"({platform.machine()}), PyTorch {torch.__version__.split('+')[0]}; the",
-        f"column *all* is from the teacher's provenance, {scores['images']:,} pictures, for recall "
-        f"{scores['cifar_precision_recall_images']:,}.\n"])
+    lines += [
+        f"| {name.strip()} | {' | '.join(f'{value:.1%}'.rstrip('%') for value in values)} |"
+        for name, values in rows.items()
+    ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Recall is least for *{least}*: that is the class in the picture above. **Nearest training pictures:** "
+            f"{near['closer']:.1%} of {count:,} drawn pictures are nearer to one",
+            f"than half of the real test pictures are (new real pictures: 50 %, copies: 100 %); the median distance is "
+            f"{near['median']:.2f}, that of test pictures {near['real_median']:.2f}.",
+            f"Written by `python benchmarks/portraits.py` on {datetime.date.today()}, {os.cpu_count()} CPU cores "
+            f"({platform.machine()}), PyTorch {torch.__version__.split('+')[0]}; the",
+            f"column *all* is from the teacher's provenance, {scores['images']:,} pictures, for recall "
+            f"{scores['cifar_precision_recall_images']:,}.\n",
+        ]
+    )
 
 
 def save_figure(figure, path):

@@ -5,6 +5,7 @@
 All take turns in one run, round after round, on the same threads; a figure is the median of the rounds. Every
 contender ends with uint8 pictures in a numpy array. Run it on an idle machine.
 """
+
 import datetime
 import importlib.util
 import os
@@ -19,13 +20,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from gsoc_kd.pairs.make import draw_latents
 
 import gsoc_kd as kd
-from gsoc_kd.deploy import Pictures
-from gsoc_kd.files import InputError, replacing_file
-from gsoc_kd.generators import DiStyleGANGenerator
-from gsoc_kd.images import to_uint8
-from gsoc_kd.pairs import draw_latents
+from gsoc_kd.core.files import InputError, replacing_file
+from gsoc_kd.data.images import to_uint8
+from gsoc_kd.deployment.export import Pictures
+from gsoc_kd.networks.distylegan import DiStyleGANGenerator
 
 BATCHES = (1, 16, 256)
 BASE = "2022 generator, PyTorch eager"
@@ -40,6 +41,7 @@ def eager(pictures):
     def draw(z, y):
         with torch.inference_mode():
             return pictures(torch.from_numpy(z), torch.from_numpy(y)).numpy()
+
     return draw
 
 
@@ -56,6 +58,7 @@ def original(checkout):
     def draw(z, y):
         with torch.inference_mode():
             return to_uint8(network(torch.from_numpy(z), F.one_hot(torch.from_numpy(y), 10).float())).numpy()
+
     return draw
 
 
@@ -65,22 +68,29 @@ def contenders(student, peer, folder):
     teacher, student_network = kd.load_teacher(device="cpu").network, kd.load_student(student)
     sizes = student_network.z_dim, student_network.num_classes
     compiled = torch.compile(Pictures(student_network).to(memory_format=torch.channels_last), dynamic=False)
-    files = {f"student, OpenVINO {precision}": kd.load_exported(
-        kd.export(student, Path(folder) / f"{precision}.xml", precision), threads=torch.get_num_threads())
-        for precision in ("fp32", "int8")}
-    return {BASE: (base, 512, 10),
-            "teacher, PyTorch eager": (eager(Pictures(teacher)), teacher.z_dim, teacher.num_classes),
-            "student, PyTorch eager": (eager(Pictures(student_network)), *sizes),
-            "student, PyTorch compiled": (eager(compiled), *sizes),
-            **{name: (runner, *sizes) for name, runner in files.items()}}, files
+    files = {
+        f"student, OpenVINO {precision}": kd.load_exported(
+            kd.export(student, Path(folder) / f"{precision}.xml", precision), threads=torch.get_num_threads()
+        )
+        for precision in ("fp32", "int8")
+    }
+    return {
+        BASE: (base, 512, 10),
+        "teacher, PyTorch eager": (eager(Pictures(teacher)), teacher.z_dim, teacher.num_classes),
+        "student, PyTorch eager": (eager(Pictures(student_network)), *sizes),
+        "student, PyTorch compiled": (eager(compiled), *sizes),
+        **{name: (runner, *sizes) for name, runner in files.items()},
+    }, files
 
 
 def measure(drawers, batch, rounds, seconds):
     """{name: seconds a batch, one figure a round}; a round gives each the same time, in turn."""
-    inputs = {name: (draw_latents(0, 0, batch, z_dim).astype(np.float32), np.arange(batch) % classes)
-              for name, (_, z_dim, classes) in drawers.items()}
+    inputs = {
+        name: (draw_latents(0, 0, batch, z_dim).astype(np.float32), np.arange(batch) % classes)
+        for name, (_, z_dim, classes) in drawers.items()
+    }
     times = {name: [] for name in drawers}
-    for turn in range(rounds + 1):                                          # turn 0 warms up and compiles
+    for turn in range(rounds + 1):  # turn 0 warms up and compiles
         for name, (draw, *_) in drawers.items():
             start, count = time.perf_counter(), 0
             while count < 2 or time.perf_counter() - start < seconds:
@@ -94,17 +104,22 @@ def measure(drawers, batch, rounds, seconds):
 def instruction_sets():
     """What decides how fast 8-bit arithmetic is, as words."""
     import openvino as ov
+
     core, info = ov.Core(), Path("/proc/cpuinfo")
     flags = set(info.read_text().split()) & set(FLAGS) if info.is_file() else ()
-    return (f"{core.get_property('CPU', 'FULL_DEVICE_NAME').strip()}, {os.cpu_count()} cores, "
-            f"{' '.join(f for f in FLAGS if f in flags) or platform.machine()} (PyTorch uses "
-            f"{torch.backends.cpu.get_cpu_capability()}, OpenVINO {ov.__version__.split('-')[0]})")
+    return (
+        f"{core.get_property('CPU', 'FULL_DEVICE_NAME').strip()}, {os.cpu_count()} cores, "
+        f"{' '.join(f for f in FLAGS if f in flags) or platform.machine()} (PyTorch uses "
+        f"{torch.backends.cpu.get_cpu_capability()}, OpenVINO {ov.__version__.split('-')[0]})"
+    )
 
 
 def table(times, files, scores, command):
     """GitHub markdown: images/s, milliseconds a batch and ratio to the base at every batch size; then the files."""
-    lines = ["| images/s (ms a batch, ratio) | " + " | ".join(f"batch {b}" for b in times) + " |",
-             "|---|" + "--:|" * len(times)]
+    lines = [
+        "| images/s (ms a batch, ratio) | " + " | ".join(f"batch {b}" for b in times) + " |",
+        "|---|" + "--:|" * len(times),
+    ]
     for name in next(iter(times.values())):
         cells = []
         for batch, measured in times.items():
@@ -116,17 +131,26 @@ def table(times, files, scores, command):
     for name, runner in files.items():
         size = sum(runner.path.with_suffix(end).stat().st_size for end in (".xml", ".bin")) / 1000
         scored = scores.get(name)
-        lines.append(f"| {name} | {size:,.0f} | " + (
-            f"{scored['cifar_fd']:.2f} | {scored['class_agreement']:.1%} |" if scored else "– | – |"))
+        lines.append(
+            f"| {name} | {size:,.0f} | "
+            + (f"{scored['cifar_fd']:.2f} | {scored['class_agreement']:.1%} |" if scored else "– | – |")
+        )
     rounds = len(next(iter(next(iter(times.values())).values())))
     return "\n".join(lines) + (
         f"\n\nMedians of {rounds} interleaved rounds; ratios to the 2022 generator in eager PyTorch, round by round. "
         f"CIFAR-FD over 10,000 pictures. Measured by `{command}` on {datetime.date.today()}: {instruction_sets()}, "
-        f"{torch.get_num_threads()} threads, PyTorch {torch.__version__.split('+')[0]}.\n")
+        f"{torch.get_num_threads()} threads, PyTorch {torch.__version__.split('+')[0]}.\n"
+    )
 
 
-def main(student: str = "embedded", peer: str | None = None, rounds: int = 9, seconds: float = 0.5,
-         scores: bool = True, write: str | None = None):
+def main(
+    student: str = "embedded",
+    peer: str | None = None,
+    rounds: int = 9,
+    seconds: float = 0.5,
+    scores: bool = True,
+    write: str | None = None,
+):
     """Measures and prints the table; --write PAGE puts it between the page's `speed` marks too.
 
     Args:

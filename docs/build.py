@@ -8,6 +8,7 @@ A folder after the verb takes the place of build/.
 Pages are written once, with links that work among the files on GitHub. Here only links change: on the site those to
 anything that is no page of it, in the wiki all of them. `_Sidebar.md` gives both their order. Nothing is executed.
 """
+
 import posixpath
 import re
 import sys
@@ -17,13 +18,14 @@ from urllib.parse import quote, unquote
 
 import nbformat
 
-from gsoc_kd.files import replacing_folder
+from gsoc_kd.core.files import replacing_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = (".png", ".gif", ".jpg", ".svg")
 # code first, so that a link inside it is left alone; then what follows ]( or src=" or href="
-CODE_OR_LINK = re.compile(r"^(```+|~~~+).*?^\1[ \t]*$|(`+).+?\2|((?<=\]\()|(?<=src=\")|(?<=href=\"))[^()\s\"]+",
-                          re.M | re.S)
+CODE_OR_LINK = re.compile(
+    r"^(```+|~~~+).*?^\1[ \t]*$|(`+).+?\2|((?<=\]\()|(?<=src=\")|(?<=href=\"))[^()\s\"]+", re.M | re.S
+)
 
 
 def repository():
@@ -47,6 +49,7 @@ def rewrite(text, home, target):
         home: its folder in the repository, such as "docs"; links are relative to it.
         target: what to write for a path in the repository; None leaves the link as it is.
     """
+
     def replace(found):
         link = found[0]
         if found[3] is None or link.startswith("#") or re.match(r"[a-z][a-z0-9+.-]*:", link, re.I):
@@ -54,6 +57,7 @@ def rewrite(text, home, target):
         path, hash_, anchor = link.partition("#")
         new = target(posixpath.normpath(posixpath.join(home, unquote(path))))
         return link if new is None else new + hash_ + anchor
+
     return CODE_OR_LINK.sub(replace, text)
 
 
@@ -68,24 +72,32 @@ def contents(notebooks):
     groups = [(heading, [f"{title} <docs/{page}>" for title, page in pages]) for heading, pages in sidebar()]
     groups[1:1] = [("Notebooks", [f"notebooks/{path.stem}" for path in notebooks])]
     groups[-1][1].append("Python <api>")
-    return "".join("\n\n```{toctree}\n:hidden:\n:caption: " + "\n".join([heading, "", *entries]) + "\n```\n"
-                   for heading, entries in groups)
+    return "".join(
+        "\n\n```{toctree}\n:hidden:\n:caption: " + "\n".join([heading, "", *entries]) + "\n```\n"
+        for heading, entries in groups
+    )
 
 
 def api():
     """A page with the docstrings of the public names."""
     import gsoc_kd
+
     blocks = [f".. auto{'function' if name[0].islower() else 'class'}:: gsoc_kd.{name}\n" for name in gsoc_kd.__all__]
     return "Python\n======\n\n``import gsoc_kd as kd`` has these names.\n\n" + "\n".join(blocks)
 
 
 def write_sources(folder):
     """What Sphinx reads: the same files in the same places, with README as the front page."""
+
     def target(path):
         if path == "README.md":
             return "/index.md"
-        page = (path.startswith("docs/") and path.endswith((".md", *PICTURES))
-                or path.startswith("notebooks/") and path.endswith(".ipynb"))
+        page = (
+            path.startswith("docs/")
+            and path.endswith((".md", *PICTURES))
+            or path.startswith("notebooks/")
+            and path.endswith(".ipynb")
+        )
         return None if page else on_github(path)
 
     notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -111,6 +123,7 @@ def write_sources(folder):
 def site(build):
     """Writes `build`/site and returns its front page. At a warning it leaves an older site and ends with code 1."""
     from sphinx.cmd.build import main as sphinx
+
     with replacing_folder(build / "site-src") as source:
         write_sources(source)
     options = ["-q", "-W", "--keep-going", "-E", "-c", str(ROOT / "docs"), "-d", str(build / "site-doctrees")]
@@ -122,6 +135,7 @@ def site(build):
 
 def wiki(build):
     """Writes `build`/wiki: the pages, with links to each other as a GitHub wiki names them."""
+
     def target(path):
         folder, name = posixpath.split(path)
         return name.removesuffix(".md") if folder == "docs" and name.endswith(".md") else on_github(path)

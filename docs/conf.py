@@ -3,6 +3,7 @@
 The site is read from the disk as well as from a server, with no network: formulas are MathML, which browsers draw
 themselves, and nothing is loaded from elsewhere.
 """
+
 from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
 
@@ -13,12 +14,12 @@ author = "the gsoc_kd contributors"
 version = release = gsoc_kd.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 templates_path, exclude_patterns = [], []
-highlight_language = "none"                 # for blocks that do not name theirs
-default_role = "code"                       # docstrings put names in single backticks
+highlight_language = "none"  # for blocks that do not name theirs
+default_role = "code"  # docstrings put names in single backticks
 
 myst_enable_extensions = ["dollarmath"]
-myst_heading_anchors = 4                    # with GitHub's slugs
-nb_execution_mode = "off"                   # the notebooks are shown as committed
+myst_heading_anchors = 4  # with GitHub's slugs
+nb_execution_mode = "off"  # the notebooks are shown as committed
 nb_ipywidgets_js = {}
 html_math_renderer = "mathml"
 
@@ -26,12 +27,12 @@ html_theme = "furo"
 html_title = "gsoc_kd"
 html_static_path, html_css_files = ["site.css"], ["site.css"]
 html_copy_source = html_show_sourcelink = html_show_copyright = html_use_index = False
-autodoc_typehints = "none"                  # the docstrings say what is meant
+autodoc_typehints = "none"  # the docstrings say what is meant
 
 
 def inline(translator, node):
     translator.body.append(tex2mathml(node.astext()))
-    raise SkipNode                          # what the node holds, LaTeX, is not to be shown as well
+    raise SkipNode  # what the node holds, LaTeX, is not to be shown as well
 
 
 def block(translator, node):

@@ -10,29 +10,28 @@
 
 A name is imported when it is first used, so that `import gsoc_kd` and `gsoc-kd --help` are quick.
 """
+
 import importlib
-import sys
-import types
 from importlib import metadata
 
-_HOME = {  # public name: the module it lives in, in the order of the workflow
-    "load_images": "images",
+_HOME = {  # public name: the stage it belongs to, in the order of the workflow
+    "load_images": "data",
     "load_teacher": "teachers",
-    "convert": "pickles",
+    "convert": "teachers",
     "black_box": "teachers",
     "make_pairs": "pairs",
     "load_pairs": "pairs",
-    "PretrainConfig": "pretrain",
-    "pretrain": "pretrain",
-    "DistillConfig": "distill",
-    "distill": "distill",
+    "PretrainConfig": "training",
+    "pretrain": "training",
+    "DistillConfig": "training",
+    "distill": "training",
     "load_student": "teachers",
-    "evaluate": "evaluate",
-    "agreement": "agreement",
-    "export": "deploy",
-    "load_exported": "deploy",
-    "explore": "explore",
-    "InputError": "files",
+    "evaluate": "evaluation",
+    "agreement": "evaluation",
+    "export": "deployment",
+    "load_exported": "deployment",
+    "explore": "explorer",
+    "InputError": "core.files",
 }
 __all__ = list(_HOME)
 
@@ -52,17 +51,3 @@ def __getattr__(name):
 
 def __dir__():
     return sorted({*globals(), *__all__})
-
-
-class _Package(types.ModuleType):
-    """Five names are also their module's. Importing gsoc_kd.distill would put that module in the place of
-    the function kd.distill; here the function stays, whatever is imported first. `from gsoc_kd.distill import x`
-    reaches the module all the same."""
-
-    def __setattr__(self, name, value):
-        if isinstance(value, types.ModuleType) and name in _HOME:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -1,4 +1,5 @@
 """`python -m gsoc_kd VERB` is `gsoc-kd VERB`."""
+
 import sys
 
 from .cli import main

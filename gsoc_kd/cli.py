@@ -4,6 +4,7 @@ Flags, defaults and help are read from the functions themselves (signature, docs
 so that a command and its function cannot drift apart. What is an object in Python (a teacher, pairs, real
 images) is a word here, a name or a path, and goes through the same loader that a notebook calls.
 """
+
 import contextlib
 import difflib
 import functools
@@ -16,60 +17,89 @@ import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Optional, get_type_hints
 
-from .files import InputError
+from .core.files import InputError
 
 VERBS = {  # verb: (module, function, what --help says); a module is imported when its verb is used
     "demo": ("demo", "demo", "the whole way on embedded networks: pairs, distillation, scores, pictures"),
-    "pairs": ("pairs", "make_pairs", "ask a teacher for pictures; keep noise, label and picture"),
-    "distill": ("distill", "distill", "train a small student to draw the pictures of those pairs"),
-    "evaluate": ("evaluate", "evaluate", "score a generator against real images"),
-    "export": ("deploy", "export", "write a student as an OpenVINO or ONNX file"),
-    "pretrain": ("pretrain", "pretrain", "train a teacher from real images, if you have none"),
-    "convert": ("pickles", "convert", "official StyleGAN2-ADA file to a folder of ours, without running it"),
-    "train-judge": ("classifier", "train_judge", "train the classifier that scores pictures offline"),
-    "reference": ("reference", "compute_reference", "measure the real images that scores compare with"),
+    "pairs": ("pairs.make", "make_pairs", "ask a teacher for pictures; keep noise, label and picture"),
+    "distill": ("training.distill", "distill", "train a small student to draw the pictures of those pairs"),
+    "evaluate": ("evaluation.evaluate", "evaluate", "score a generator against real images"),
+    "export": ("deployment.export", "export", "write a student as an OpenVINO or ONNX file"),
+    "pretrain": ("training.gan", "pretrain", "train a teacher from real images, if you have none"),
+    "convert": ("teachers.official", "convert", "official StyleGAN2-ADA file to a folder of ours, without running it"),
+    "train-judge": ("evaluation.classifier", "train_judge", "train the classifier that scores pictures offline"),
+    "reference": ("evaluation.reference", "compute_reference", "measure the real images that scores compare with"),
     "embed": ("embed", "embed", "put the generator of a run into the package, scored"),
     "results": ("embed", "results", "measure the embedded networks anew and write the pages' table"),
-    "calibrate": ("calibrate", "calibrate", "measure what INT8 costs the judge, by what calibrated it"),
+    "calibrate": ("deployment.calibrate", "calibrate", "measure what INT8 costs the judge, by what calibrated it"),
 }
 CONFIGS = {  # verb: module and class of its parameter `config`
-    "demo": ("distill", "DistillConfig"),
-    "distill": ("distill", "DistillConfig"),
-    "pretrain": ("pretrain", "PretrainConfig"),
+    "demo": ("training.distill", "DistillConfig"),
+    "distill": ("training.distill", "DistillConfig"),
+    "pretrain": ("training.gan", "PretrainConfig"),
 }
 
 
 @dataclass(frozen=True)
 class Word:
     """A parameter that holds an object in Python and is a word on the command line."""
-    shown: str                                  # what stands for the word in --help
-    loader: str                                 # "module.function" that turns the word into the object
-    also: tuple = ()                            # the loader's own parameters that become flags too
-    fixed: dict = field(default_factory=dict)   # arguments of the loader that are given here
-    default: object = inspect.Parameter.empty   # where the function has none
-    help: Optional[str] = None                  # where the function's docstring speaks of the object
+
+    shown: str  # what stands for the word in --help
+    loader: str  # "module.function" that turns the word into the object
+    also: tuple = ()  # the loader's own parameters that become flags too
+    fixed: dict = field(default_factory=dict)  # arguments of the loader that are given here
+    default: object = inspect.Parameter.empty  # where the function has none
+    help: str | None = None  # where the function's docstring speaks of the object
 
 
 IMAGES = "cifar10|ZIP|FOLDER"
 WORDS = {
-    "teacher": Word("embedded|FOLDER|FILE", "teachers.load_teacher", also=("psi", "device", "half"),
-                    help="embedded; the folder of a network or of a run; or an official file, cifar10.pkl."),
-    "generator": Word("student|teacher|FOLDER", "cli.load_generator",
-                      help="student or teacher: the embedded one; or the folder of a network or of a run."),
-    "pairs": Word("FOLDER", "pairs.load_pairs", help="folder of pairs, as `gsoc-kd pairs` makes it."),
-    "real": Word(IMAGES, "images.load_images", also=("size",)),
-    "train": Word(IMAGES, "images.load_images", default="cifar10", help="real training images."),
-    "test": Word(IMAGES, "images.load_images", fixed={"split": "test"}, default="cifar10",
-                 help="other real images (of CIFAR-10 its test split): their scores are the floor."),
+    "teacher": Word(
+        "embedded|FOLDER|FILE",
+        "teachers.load.load_teacher",
+        also=("psi", "device", "half"),
+        help="embedded; the folder of a network or of a run; or an official file, cifar10.pkl.",
+    ),
+    "generator": Word(
+        "student|teacher|FOLDER",
+        "cli.load_generator",
+        help="student or teacher: the embedded one; or the folder of a network or of a run.",
+    ),
+    "pairs": Word("FOLDER", "pairs.folder.load_pairs", help="folder of pairs, as `gsoc-kd pairs` makes it."),
+    "real": Word(IMAGES, "data.images.load_images", also=("size",)),
+    "train": Word(IMAGES, "data.images.load_images", default="cifar10", help="real training images."),
+    "test": Word(
+        IMAGES,
+        "data.images.load_images",
+        fixed={"split": "test"},
+        default="cifar10",
+        help="other real images (of CIFAR-10 its test split): their scores are the floor.",
+    ),
     "judge": Word("FOLDER", "cli.load_judge_from", default="embedded", help="the judge's folder."),
 }
-HIDDEN = {"evaluate": {"judge", "reference", "progress"}, "reference": {"progress"},
-          "pretrain": {"on_tick", "timer"}, "distill": {"timer"}, "calibrate": {"progress"}}  # of no use as a flag
-SHOWN = {"out": "FOLDER", "folder": "FOLDER", "root": "FOLDER", "run": "FOLDER", "name": "student|teacher",
-         "device": "cpu|cuda|...", "inception": "FILE|download", "size": "PIXELS", "neighbours": "FILE.png",
-         "mosaic": "FILE.png",
-         "student": "embedded|FOLDER", "source": "FILE",
-         "path": "FILE.xml|FILE.onnx", "precision": "fp32|fp16|int8"}
+HIDDEN = {
+    "evaluate": {"judge", "reference", "progress"},
+    "reference": {"progress"},
+    "pretrain": {"on_tick", "timer"},
+    "distill": {"timer"},
+    "calibrate": {"progress"},
+}  # of no use as a flag
+SHOWN = {
+    "out": "FOLDER",
+    "folder": "FOLDER",
+    "root": "FOLDER",
+    "run": "FOLDER",
+    "name": "student|teacher",
+    "device": "cpu|cuda|...",
+    "inception": "FILE|download",
+    "size": "PIXELS",
+    "neighbours": "FILE.png",
+    "mosaic": "FILE.png",
+    "student": "embedded|FOLDER",
+    "source": "FILE",
+    "path": "FILE.xml|FILE.onnx",
+    "precision": "fp32|fp16|int8",
+}
 
 
 def main(argv=None):
@@ -83,8 +113,10 @@ def main(argv=None):
         return 2
     except KeyboardInterrupt:
         _close_bars()
-        print("\ngsoc-kd: stopped; what is done is kept, the same command continues: "
-              f"gsoc-kd {shlex.join(argv)}", file=sys.stderr)
+        print(
+            f"\ngsoc-kd: stopped; what is done is kept, the same command continues: gsoc-kd {shlex.join(argv)}",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -97,13 +129,16 @@ def _close_bars():
 
 def _main(argv):
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: gsoc-kd VERB [flags]        gsoc-kd VERB --help explains the flags of a verb\n\n"
-              "A small image generator learns to draw a big one's pictures.\n")
+        print(
+            "usage: gsoc-kd VERB [flags]        gsoc-kd VERB --help explains the flags of a verb\n\n"
+            "A small image generator learns to draw a big one's pictures.\n"
+        )
         print("\n".join(f"  {verb:<12} {told}" for verb, (_, _, told) in VERBS.items()))
         print("\n  --version    version of gsoc_kd")
         return 0
     if argv[0] == "--version":
         from . import __version__
+
         print(f"gsoc-kd {__version__}")
         return 0
     verb, *words = argv
@@ -120,6 +155,7 @@ def _main(argv):
     if given.get("score_ticks"):
         loaded["on_tick"] = score_every(given["score_ticks"], given["config"], loaded["real"], given["device"])
     from .reports import report
+
     result = function(**loaded)
     if given.get("publish"):
         publish_teacher(result.folder, loaded["real"])
@@ -129,9 +165,11 @@ def _main(argv):
 
 # ---------------------------------------------------------------- from a signature to flags and back
 
+
 def _parse(verb, function, words):
     """{flag: value} of the words after the verb; None after --help."""
     import tyro
+
     parameters = {p.name: p for p in _parameters(verb, function, words)}
 
     def command(**values):
@@ -171,26 +209,38 @@ def _parameters(verb, function, words):
     if verb == "evaluate":
         yield _flag("scores_out", None, None, "file to write the scores to, as JSON.", "FILE", flag="out")
     if verb == "pretrain":
-        yield _flag("score_ticks", int, 0, "score 10,000 pictures every so many ticks: CIFAR-FD and class agreement "
-                    "go into stats.jsonl. Training never sees them. 0: never.", "TICKS")
-        yield _flag("publish", bool, True, "at the end, score the generator (where the pictures are CIFAR-10's) and write "
-                    "it in float16 to OUT/float16.")
+        yield _flag(
+            "score_ticks",
+            int,
+            0,
+            "score 10,000 pictures every so many ticks: CIFAR-FD and class agreement "
+            "go into stats.jsonl. Training never sees them. 0: never.",
+            "TICKS",
+        )
+        yield _flag(
+            "publish",
+            bool,
+            True,
+            "at the end, score the generator (where the pictures are CIFAR-10's) and write "
+            "it in float16 to OUT/float16.",
+        )
 
 
 def _flag(name, kind, default, told, shown=None, flag=None):
     import tyro
+
     if kind is None:
         kind = str if default in (None, inspect.Parameter.empty) else type(default)
     kind = Optional[int] if name == "size" else Optional[kind] if default is None else kind
     options = {"metavar": shown or SHOWN.get(name), "help": told, "name": flag}
     options = tyro.conf.arg(**{key: value for key, value in options.items() if value})
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default,
-                             annotation=Annotated[kind, options])
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, options])
 
 
 def _config(verb, words):
     """--preset, and a flag for every field of the config with the preset's value as default."""
     import tyro
+
     module, name = CONFIGS[verb]
     module = importlib.import_module(f"gsoc_kd.{module}")
     kind, preset = getattr(module, name), "laptop"
@@ -198,10 +248,17 @@ def _config(verb, words):
         if word.startswith("--preset"):
             preset = word.partition("=")[2] or following
     config = kind.preset(preset)
-    yield _flag("preset", str, preset, "named settings to start from; the config options below change single "
-                "ones, and show this preset's values as their defaults.", "|".join(module.PRESETS))
-    yield inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=config,
-                            annotation=Annotated[kind, tyro.conf.OmitArgPrefixes])
+    yield _flag(
+        "preset",
+        str,
+        preset,
+        "named settings to start from; the config options below change single "
+        "ones, and show this preset's values as their defaults.",
+        "|".join(module.PRESETS),
+    )
+    yield inspect.Parameter(
+        "config", inspect.Parameter.KEYWORD_ONLY, default=config, annotation=Annotated[kind, tyro.conf.OmitArgPrefixes]
+    )
 
 
 def _load(function, given):
@@ -220,32 +277,37 @@ def _load(function, given):
 
 
 def _loader(word):
-    module, name = word.loader.split(".")
+    module, _, name = word.loader.rpartition(".")
     return getattr(importlib.import_module(f"gsoc_kd.{module}"), name)
 
 
 def load_generator(source):
     """The generator to score: "student" or "teacher", the embedded ones, or the folder of a network or run."""
-    from .teachers import EMBEDDED, load_teacher
+    from .teachers.load import EMBEDDED, load_teacher
+
     return load_teacher(EMBEDDED / source if source in ("student", "teacher") else source)
 
 
 def load_judge_from(folder):
     """The judge in `folder`, or the embedded one."""
-    from .classifier import Judge, load_judge
-    from .weights import load_network
+    from .core.weights import load_network
+    from .evaluation.classifier import Judge, load_judge
+
     return load_judge() if folder == "embedded" else load_network(folder, (Judge,))
 
 
 def score_every(ticks, config, real, device=None):
     """What `pretrain` calls after a tick: every so many ticks the judge scores 10,000 pictures, 1,000 a class."""
-    from .devices import pick_device
-    from .evaluate import evaluate
+    from .evaluation.evaluate import evaluate
+    from .training.devices import pick_device
+
     if ticks < 0:
         raise InputError(f"--score-ticks is {ticks}; give a whole number, 0 for never")
     if not is_cifar10(real):
-        raise InputError("--score-ticks scores against the embedded statistics of CIFAR-10, and these are other "
-                         "pictures; leave it away, and score with gsoc-kd evaluate --real")
+        raise InputError(
+            "--score-ticks scores against the embedded statistics of CIFAR-10, and these are other "
+            "pictures; leave it away, and score with gsoc-kd evaluate --real"
+        )
     steps, device = ticks * config.tick_steps, pick_device(device)
 
     def on_tick(generator, row):
@@ -253,6 +315,7 @@ def score_every(ticks, config, real, device=None):
             return {}
         scores = evaluate(generator, device=device, progress=False)
         return {"cifar_fd": scores["cifar_fd"], "class_agreement": scores["class_agreement"]}
+
     return on_tick
 
 
@@ -261,22 +324,28 @@ def publish_teacher(run, real):
     from accelerate import PartialState
 
     from .embed import publish
+
     if PartialState().is_main_process:
         scores, folder = publish(run, run / "float16", scored=is_cifar10(real)), run / "float16"
-        told = ("not scored, as these are other pictures than CIFAR-10's" if scores is None else
-                f"CIFAR-FD {scores['cifar_fd']:.2f}, class agreement {scores['class_agreement']:.1%} "
-                f"({scores['images']:,} pictures)")
+        told = (
+            "not scored, as these are other pictures than CIFAR-10's"
+            if scores is None
+            else f"CIFAR-FD {scores['cifar_fd']:.2f}, class agreement {scores['class_agreement']:.1%} "
+            f"({scores['images']:,} pictures)"
+        )
         print(f"{folder}: {(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB, {told}")
 
 
 def is_cifar10(real):
     """Whether the embedded statistics and the judge fit these pictures."""
-    from .images import CIFAR10_CLASSES
+    from .data.images import CIFAR10_CLASSES
+
     return tuple(real.classes) == tuple(CIFAR10_CLASSES) and real.resolution == 32
 
 
 def _check_device(name):
     import torch
+
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -287,8 +356,12 @@ def _check_device(name):
 def _told(function):
     """{parameter: its help} from the docstring's Args."""
     from docstring_parser import parse
-    return {name.strip(): " ".join(entry.description.split()).replace("LabelledImages", "real images")
-            for entry in parse(inspect.getdoc(function) or "").params for name in entry.arg_name.split(",")}
+
+    return {
+        name.strip(): " ".join(entry.description.split()).replace("LabelledImages", "real images")
+        for entry in parse(inspect.getdoc(function) or "").params
+        for name in entry.arg_name.split(",")
+    }
 
 
 def _one_line(box):

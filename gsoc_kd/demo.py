@@ -1,17 +1,20 @@
 """The main job on the embedded default: teacher -> triples -> student -> scores and pictures, in one command."""
+
 import shutil
 import time
 from pathlib import Path
 
 import torch
 
-from .distill import DistillConfig, distill
-from .evaluate import evaluate, floor_row, row, table
-from .figures import class_grid, side_by_side
-from .files import read_json, replacing_file, write_json
-from .pairs import draw_latents, make_pairs
-from .teachers import black_box, load_student, load_teacher
-from .weights import network_hash
+from .core.figures import class_grid, side_by_side
+from .core.files import read_json, replacing_file, write_json
+from .core.weights import network_hash
+from .evaluation.evaluate import evaluate
+from .evaluation.table import floor_row, row, table
+from .pairs.make import draw_latents, make_pairs
+from .teachers.black_box import black_box
+from .teachers.load import load_student, load_teacher
+from .training.distill import DistillConfig, distill
 
 
 def demo(out="runs/demo", per_class: int = 1000, config: DistillConfig | None = None):
@@ -39,23 +42,30 @@ def demo(out="runs/demo", per_class: int = 1000, config: DistillConfig | None = 
 
     print("3/4  scores, 10,000 pictures each", flush=True)
     rows = [floor_row()]
-    for name, generator in (("embedded teacher", teacher), ("embedded student", load_student()),
-                            ("the student just made", run.student)):
+    for name, generator in (
+        ("embedded teacher", teacher),
+        ("embedded student", load_student()),
+        ("the student just made", run.student),
+    ):
         rows.append(_scored(name, generator, out / "scores.json"))
 
     print("4/4  pictures", flush=True)
     student, classes = black_box(run.student), teacher.classes
     z, y = torch.from_numpy(draw_latents(7, 0, 20, teacher.z_dim)), torch.arange(20) % teacher.num_classes
-    for name, picture in (("student.png", class_grid(student, student.z_dim, classes)),
-                          ("side_by_side.png", side_by_side(teacher(z, y), student(z, y), columns=10, scale=3))):
+    for name, picture in (
+        ("student.png", class_grid(student, student.z_dim, classes)),
+        ("side_by_side.png", side_by_side(teacher(z, y), student(z, y), columns=10, scale=3)),
+    ):
         with replacing_file(out / name) as temporary:
             picture.save(temporary, format="PNG")
     with replacing_file(out / "film.gif") as temporary:
         shutil.copyfile(run.folder / "film.gif", temporary)
     with replacing_file(out / "table.md") as temporary:
         temporary.write_text(table(rows) + "\n", encoding="utf-8")
-    print(f"\n{table(rows)}\n\nwritten to {out}: student.png, side_by_side.png, film.gif, scores.json, table.md "
-          f"({(time.time() - start) / 60:.1f} minutes)")
+    print(
+        f"\n{table(rows)}\n\nwritten to {out}: student.png, side_by_side.png, film.gif, scores.json, table.md "
+        f"({(time.time() - start) / 60:.1f} minutes)"
+    )
     return rows
 
 

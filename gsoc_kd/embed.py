@@ -1,4 +1,5 @@
 """What the package carries: puts trained generators into gsoc_kd/assets and their scores into the pages."""
+
 import datetime
 import os
 import platform
@@ -8,12 +9,14 @@ from pathlib import Path
 
 import torch
 
-from .evaluate import evaluate, floor_row, row, table
-from .figures import save_png, side_by_side
-from .files import InputError, read_json, replacing_file
-from .pairs import draw_latents
-from .teachers import EMBEDDED, GENERATORS, black_box, load_student, load_teacher
-from .weights import load_network, network_hash, save_network
+from .core.figures import save_png, side_by_side
+from .core.files import InputError, read_json, replacing_file
+from .core.weights import load_network, network_hash, save_network
+from .evaluation.evaluate import evaluate
+from .evaluation.table import floor_row, row, table
+from .pairs.make import draw_latents
+from .teachers.black_box import black_box
+from .teachers.load import EMBEDDED, GENERATORS, load_student, load_teacher
 
 BLOCK = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
@@ -84,13 +87,16 @@ def results(pages: tuple[str, ...] = ("README.md", "docs/Results.md"), picture: 
     for name, generator in (("embedded teacher", load_teacher()), ("embedded student", load_student())):
         rows.append(row(name, generator, evaluate(generator)))
     hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-    text = (f"{table(rows)} Measured by `gsoc-kd results` on {datetime.date.today()}, {hardware} "
-            f"({platform.machine()}), PyTorch {torch.__version__.split('+')[0]}.\n")
+    text = (
+        f"{table(rows)} Measured by `gsoc-kd results` on {datetime.date.today()}, {hardware} "
+        f"({platform.machine()}), PyTorch {torch.__version__.split('+')[0]}.\n"
+    )
     z, y = torch.from_numpy(draw_latents(7, 0, 20, load_teacher().z_dim)), torch.arange(20) % load_teacher().num_classes
     drawn = [black_box(generator)(z, y) for generator in (load_teacher(), load_student())]
     save_png(side_by_side(*drawn, columns=10, scale=3), picture, max_kb=100)
     for page in pages:
         with replacing_file(page) as temporary:
-            temporary.write_text(BLOCK.sub(lambda m: m[1] + text + m[2], Path(page).read_text(encoding="utf-8")),
-                                 encoding="utf-8")
+            temporary.write_text(
+                BLOCK.sub(lambda m: m[1] + text + m[2], Path(page).read_text(encoding="utf-8")), encoding="utf-8"
+            )
     return text

@@ -8,6 +8,7 @@ of this machine are taken out, progress bars are left at their last state, and p
 stored with fewer colours. A cell that fails, or a picture that stays too big, leaves its notebook as it was and ends
 with exit code 1.
 """
+
 import base64
 import io
 import re
@@ -19,25 +20,33 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
-from gsoc_kd.files import InputError, replacing_file
-from gsoc_kd.figures import save_png
+from gsoc_kd.core.figures import save_png
+from gsoc_kd.core.files import InputError, replacing_file
 
 FOLDER = Path(__file__).resolve().parent
-MAX_KB = 100          # a picture
-SECONDS = 600         # a cell
+MAX_KB = 100  # a picture
+SECONDS = 600  # a cell
 WIDGET = "application/vnd.jupyter.widget-view+json"
-METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"}}
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 
 
 def execute(path):
     """Runs a notebook and writes it back, cleaned. Returns the seconds it took, with the start of its kernel."""
     from nbclient import NotebookClient
+
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = nbformat.from_dict(METADATA)
     start = time.perf_counter()
-    NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", store_widget_state=False,
-                   resources={"metadata": {"path": str(path.parent)}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=SECONDS,
+        kernel_name="python3",
+        store_widget_state=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    ).execute()
     seconds = time.perf_counter() - start
     notebook = clean(notebook, path.name)
     nbformat.validate(notebook)
@@ -56,8 +65,10 @@ def clean(notebook, name="notebook"):
         if cell.cell_type == "code":
             checked = "nbval-check-output" in cell.metadata.get("tags", [])
             if checked and any(output.get("name") == "stderr" for output in cell.outputs):
-                raise InputError(f"{name}, cell {index}: tagged nbval-check-output but shows a progress bar or a warning, "
-                                 f"which never repeat; print what is to be checked in a cell of its own")
+                raise InputError(
+                    f"{name}, cell {index}: tagged nbval-check-output but shows a progress bar or a warning, "
+                    f"which never repeat; print what is to be checked in a cell of its own"
+                )
             outputs = [clean_output(output, f"{name}, cell {index}") for output in merge_streams(cell.outputs)]
             cell.outputs = [output for output in outputs if output.get("data") or output.get("text")]
     return notebook
@@ -94,7 +105,9 @@ def clean_output(output, where):
         elif kind == "image/png":
             data[kind] = small_png(data[kind], where)
         elif kind.startswith("image/") and len(data[kind]) * 3 / 4 > MAX_KB * 1000:
-            raise InputError(f"{where}: a picture ({kind}) of {len(data[kind]) * 3 / 4000:.0f} kB, more than {MAX_KB} kB")
+            raise InputError(
+                f"{where}: a picture ({kind}) of {len(data[kind]) * 3 / 4000:.0f} kB, more than {MAX_KB} kB"
+            )
     output.data = data
     return output
 
@@ -116,7 +129,7 @@ def last_state(text):
     for line in text.split("\n"):
         shown = ""
         for part in line.split("\r"):
-            shown = part + shown[len(part):]
+            shown = part + shown[len(part) :]
         if shown.strip() or "\r" not in line:
             lines.append(shown.rstrip())
     joined = "\n".join(lines)

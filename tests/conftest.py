@@ -1,4 +1,5 @@
 """What every test shares: real data if the user has it, fixed seeds, no network."""
+
 import ipaddress
 import os
 import random
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-WITHOUT = ("GSOC_KD_DATA is not set: left out are the tests on real CIFAR-10. To run them too, set it to a "
-           "folder with cifar10-train.zip and cifar10-test.zip, or with torchvision's cifar-10-batches-py")
+WITHOUT = (
+    "GSOC_KD_DATA is not set: left out are the tests on real CIFAR-10. To run them too, set it to a "
+    "folder with cifar10-train.zip and cifar10-test.zip, or with torchvision's cifar-10-batches-py"
+)
 
 
 def pytest_report_header(config):

@@ -1,20 +1,23 @@
 """The demo, on tiny networks: every file it names, and no work done twice."""
+
 import importlib
 
 import numpy as np
 import pytest
 import torch
+from gsoc_kd.pairs.folder import load_pairs
+from gsoc_kd.pairs.make import draw_latents
+from gsoc_kd.teachers.black_box import black_box
+from gsoc_kd.teachers.load import GENERATORS
 from PIL import Image
 
-from gsoc_kd.distill import DistillConfig
-from gsoc_kd.evaluate import cost
-from gsoc_kd.figures import class_grid, side_by_side
-from gsoc_kd.files import read_json
-from gsoc_kd.generators import ConvGenerator
-from gsoc_kd.pairs import draw_latents, load_pairs
-from gsoc_kd.pretrain import averaged
-from gsoc_kd.teachers import GENERATORS, black_box
-from gsoc_kd.weights import load_network, network_hash
+from gsoc_kd.core.figures import class_grid, side_by_side
+from gsoc_kd.core.files import read_json
+from gsoc_kd.core.weights import load_network, network_hash
+from gsoc_kd.evaluation.table import cost
+from gsoc_kd.networks.conv import ConvGenerator
+from gsoc_kd.training.distill import DistillConfig
+from gsoc_kd.training.gan import averaged
 
 module = importlib.import_module("gsoc_kd.demo")
 CONFIG = DistillConfig.preset("smoke", kimg=0.032, tick_kimg=0.016)
@@ -39,7 +42,7 @@ def embedded(monkeypatch):
     monkeypatch.setattr(module, "load_student", lambda: networks["student"])
     monkeypatch.setattr(module, "evaluate", evaluate)
     monkeypatch.setattr(module, "floor_row", lambda: {"name": NAMES[0], "cifar_fd": 0.1, "images": 10_000})
-    monkeypatch.setattr(importlib.import_module("gsoc_kd.evaluate"), "speed", lambda generator: 1234.0)
+    monkeypatch.setattr(importlib.import_module("gsoc_kd.evaluation.evaluate"), "speed", lambda generator: 1234.0)
     monkeypatch.setattr(averaged, "__defaults__", (2, 16))
     return networks, asked
 
@@ -51,8 +54,15 @@ def test_the_demo_writes_all_it_names_and_a_second_call_reuses_it(embedded, tmp_
     printed = capsys.readouterr().out
 
     assert [row["name"] for row in rows] == NAMES
-    assert {p.name for p in out.iterdir()} == {"film.gif", "pairs", "run", "scores.json", "side_by_side.png",
-                                               "student.png", "table.md"}
+    assert {p.name for p in out.iterdir()} == {
+        "film.gif",
+        "pairs",
+        "run",
+        "scores.json",
+        "side_by_side.png",
+        "student.png",
+        "table.md",
+    }
     pairs, student = load_pairs(out / "pairs"), load_network(out / "run" / "student", GENERATORS)
     assert len(pairs) == 32 and pairs.manifest["digest"] == networks["teacher"].digest
     assert asked == [network_hash(n) for n in (networks["teacher"].network, networks["student"], student)]
@@ -70,8 +80,10 @@ def test_the_demo_writes_all_it_names_and_a_second_call_reuses_it(embedded, tmp_
 
     draw = black_box(student)
     z, y = torch.from_numpy(draw_latents(7, 0, 20, 6)), torch.arange(20) % 4
-    expected = {"student.png": class_grid(draw, 6, ("0", "1", "2", "3")),
-                "side_by_side.png": side_by_side(networks["teacher"](z, y), draw(z, y), columns=10, scale=3)}
+    expected = {
+        "student.png": class_grid(draw, 6, ("0", "1", "2", "3")),
+        "side_by_side.png": side_by_side(networks["teacher"](z, y), draw(z, y), columns=10, scale=3),
+    }
     for name, picture in expected.items():
         assert np.array_equal(np.asarray(Image.open(out / name)), np.asarray(picture)), name
     with Image.open(out / "film.gif") as film:

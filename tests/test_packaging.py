@@ -1,4 +1,5 @@
 """pyproject.toml, requirements.txt and environment.yml name the same packages; the code imports no others."""
+
 import ast
 import itertools
 import json
@@ -12,8 +13,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-tomllib = pytest.importorskip("tomllib", reason="reading pyproject.toml needs Python 3.11; left out are all "
-                                                "tests of packaging, which do not depend on the version")
+tomllib = pytest.importorskip(
+    "tomllib",
+    reason="reading pyproject.toml needs Python 3.11; left out are all "
+    "tests of packaging, which do not depend on the version",
+)
 COLAB = {"torch": "2.11.0", "numpy": "2.1.3", "ipywidgets": "7.7.1"}  # August 2026; set-up must replace none
 IMPORTED_AS = {"pil": "pillow", "sklearn": "scikit-learn"}  # where a distribution's name is not that of its module
 
@@ -54,8 +58,9 @@ def pinned():
 
 def test_every_range_has_a_pin_inside_it(ranges, pinned):
     assert sorted(set(ranges) - set(pinned)) == []
-    outside = [f"{name}=={pinned[name]} is outside {r}" for name, r in ranges.items()
-               if pinned[name] not in r.specifier]
+    outside = [
+        f"{name}=={pinned[name]} is outside {r}" for name, r in ranges.items() if pinned[name] not in r.specifier
+    ]
     assert outside == []
 
 
@@ -103,8 +108,12 @@ def test_the_package_imports_only_its_dependencies_and_extras(project):
 def test_tests_and_notebooks_import_only_what_is_pinned(pinned):
     files = [*(ROOT / "tests").glob("*.py"), *(ROOT / "notebooks").glob("*.py")]
     sources = [path.read_text(encoding="utf-8") for path in files]
-    cells = ["".join(cell["source"]) for path in (ROOT / "notebooks").glob("*.ipynb")
-             for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    cells = [
+        "".join(cell["source"])
+        for path in (ROOT / "notebooks").glob("*.ipynb")
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "code"
+    ]
     cells = [re.sub(r"^\s*[%!].*$", "pass", cell, flags=re.M) for cell in cells]
     assert foreign(sources + cells) - set(pinned) == set()
 

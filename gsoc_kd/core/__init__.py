@@ -1,0 +1,1 @@
+"""What every stage uses: files that are never half written, saved networks, grids and charts."""

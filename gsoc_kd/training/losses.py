@@ -1,0 +1,54 @@
+"""The objective, each term a pure function with its formula beside it (docs/Objectives.md).
+
+x_T: the teacher's pictures, x_S: the student's on the same z and y; f_i: the disc's maps; D: the disc's logits.
+"""
+
+import torch
+import torch.nn.functional as F
+
+MAP_WEIGHTS = (1 / 16, 1 / 8, 1 / 4, 1)
+
+
+def feature_loss(maps_teacher, maps_student, weights=MAP_WEIGHTS):
+    """sum_i w_i mean|f_i(x_T) - f_i(x_S)| (TinyGAN, Chang & Lu 2020, section 3.2; weights of the 2022 project).
+
+    maps_*: lists of (N, C_i, H_i, W_i), one for each weight. Returns a scalar.
+    """
+    return sum(w * F.l1_loss(s, t) for w, s, t in zip(weights, maps_student, maps_teacher, strict=True))
+
+
+def pixel_loss(x_teacher, x_student):
+    """mean|x_T - x_S|, pictures in [-1, 1]. Returns a scalar (TinyGAN, section 3.2)."""
+    return F.l1_loss(x_student, x_teacher)
+
+
+def hinge_generator(logits_generated):
+    """-mean D(generated): what the generator minimises (Lim & Ye 2017, arXiv 1705.02894). logits: (N,)."""
+    return -logits_generated.mean()
+
+
+def hinge_discriminator(logits_target, logits_generated):
+    """mean max(0, 1 - D(target)) + mean max(0, 1 + D(generated)): what the disc minimises; the target is the teacher's
+    picture in distillation and a real one in a GAN. logits: (N,) each. Returns a scalar."""
+    return F.relu(1 - logits_target).mean() + F.relu(1 + logits_generated).mean()
+
+
+def logistic_generator(logits_generated):
+    """mean softplus(-D(generated)): the non-saturating loss (Goodfellow et al. 2014, section 3). logits: (N,)."""
+    return F.softplus(-logits_generated).mean()
+
+
+def logistic_discriminator(logits_real, logits_generated):
+    """mean softplus(-D(real)) + mean softplus(D(generated)) (Goodfellow et al. 2014). logits: (N,) each."""
+    return F.softplus(-logits_real).mean() + F.softplus(logits_generated).mean()
+
+
+def r1_penalty(disc, x, y):
+    """mean |grad_x D(x, y)|^2 on real pictures (Mescheder et al. 2018, arXiv 1801.04406), weighted by gamma / 2 outside.
+
+    x: (N, 3, H, W), y: (N,). Returns a scalar through which gradients reach the disc's weights.
+    """
+    x = x.detach().requires_grad_(True)
+    logits, _ = disc(x, y)
+    (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean()

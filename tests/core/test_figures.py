@@ -1,0 +1,230 @@
+"""Pixels stand where they should; files are small, whole and readable."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gsoc_kd.core import figures
+from gsoc_kd.core.files import InputError
+
+
+def noise(count, height=4, width=5, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, (count, height, width, 3)).astype(np.uint8)
+
+
+def test_grid_places_every_pixel():
+    images = noise(5)
+    picture = np.asarray(figures.grid(images, columns=3, scale=2, pad=1))
+    assert picture.shape == (1 + 2 * (8 + 1), 1 + 3 * (10 + 1), 3)
+    rest = np.ones(picture.shape[:2], bool)
+    for i, image in enumerate(images):
+        top, left = 1 + i // 3 * 9, 1 + i % 3 * 11
+        cell = picture[top : top + 8, left : left + 10]
+        for row in range(2):
+            for column in range(2):
+                assert np.array_equal(cell[row::2, column::2], image)
+        rest[top : top + 8, left : left + 10] = False
+    assert (picture[rest] == 255).all() and rest.sum() == picture[..., 0].size - 5 * 80
+
+
+def test_grid_without_enlargement_or_padding_is_the_image():
+    images = noise(1)
+    assert np.array_equal(figures.grid(torch.from_numpy(images), columns=1, scale=1, pad=0), images[0])
+
+
+@pytest.mark.parametrize(
+    "images, named",
+    [
+        (noise(2).astype(np.float32), r"float32 \(2, 4, 5, 3\)"),
+        (noise(2)[0], r"uint8 \(4, 5, 3\)"),
+        (noise(2).transpose(0, 3, 1, 2), r"uint8 \(2, 3, 4, 5\)"),
+        (noise(0), r"uint8 \(0, 4, 5, 3\)"),
+    ],
+)
+def test_grid_names_wrong_dtype_or_shape(images, named):
+    with pytest.raises(InputError, match=named):
+        figures.grid(images, columns=2)
+
+
+@pytest.mark.parametrize("name, value", [("columns", 0), ("scale", 1.5), ("pad", -1)])
+def test_grid_names_wrong_sizes(name, value):
+    with pytest.raises(InputError, match=f"{name} must be a whole number.*{value}"):
+        figures.grid(noise(2), **{"columns": 2, name: value})
+
+
+def painted(z, y):
+    """Red says the class, green the latent."""
+    images = np.zeros((len(y), 4, 4, 3), np.uint8)
+    images[..., 0] = (np.asarray(y) * 20)[:, None, None]
+    images[..., 1] = (np.asarray(z[:, 0]) * 40 + 128).clip(0, 255).astype(np.uint8)[:, None, None]
+    return images
+
+
+def test_class_grid_has_a_row_a_class_and_a_column_a_latent():
+    picture = np.asarray(figures.class_grid(painted, 3, 4, columns=5, seed=7, scale=2))
+    assert picture.shape == (1 + 4 * 9, 1 + 5 * 9, 3)
+    cells = picture[1::9, 1::9]  # (4, 5, 3)
+    assert (cells[..., 0] == np.arange(4)[:, None] * 20).all()
+    assert (cells[..., 1] == cells[0, :, 1]).all() and len(set(cells[0, :, 1])) == 5
+    again = np.asarray(figures.class_grid(painted, 3, 4, columns=5, seed=7))
+    other = np.asarray(figures.class_grid(painted, 3, 4, columns=5, seed=8))
+    assert np.array_equal(picture, again) and not np.array_equal(picture, other)
+
+
+def test_class_grid_writes_names_at_the_left():
+    plain = figures.class_grid(painted, 3, 2, columns=5, scale=8)
+    named = figures.class_grid(painted, 3, ["cat", "automobile"], columns=5, scale=8)
+    margin = named.width - plain.width
+    assert margin > 20 and named.height == plain.height
+    assert np.array_equal(np.asarray(named)[:, margin:], plain)
+    dark = np.asarray(named)[:, :margin, 0] < 128
+    ink = dark[:33].sum(), dark[33:].sum()
+    assert ink[1] > ink[0] > 10  # the longer name, in the lower row, has more ink
+
+
+def test_class_grid_refuses_a_callable_that_loses_images():
+    with pytest.raises(InputError, match="gave 9 images for 10 labels"):
+        figures.class_grid(lambda z, y: painted(z, y)[:-1], 3, 2, columns=5)
+
+
+def test_side_by_side_alternates_rows_of_teacher_and_student():
+    a, b = noise(5, seed=1), noise(5, seed=2)
+    picture = np.asarray(figures.side_by_side(a, b, columns=3, scale=1, names=None))
+    assert picture.shape == (1 + 4 * 5, 1 + 3 * 6, 3)
+    for i in range(5):
+        top, left = 1 + i // 3 * 2 * 5, 1 + i % 3 * 6
+        assert np.array_equal(picture[top : top + 4, left : left + 5], a[i])
+        assert np.array_equal(picture[top + 5 : top + 9, left : left + 5], b[i])
+    assert (picture[11:, 13:] == 255).all()  # the place of the missing sixth pair
+    named = np.asarray(figures.side_by_side(a, b, columns=3, scale=1))
+    assert np.array_equal(named[:, -picture.shape[1] :], picture)
+
+
+def test_side_by_side_names_both_shapes():
+    with pytest.raises(InputError, match=r"\(5, 4, 5, 3\) and \(4, 4, 5, 3\)"):
+        figures.side_by_side(noise(5), noise(4), columns=3)
+
+
+def test_film_keeps_order_size_and_times(tmp_path):
+    frames = [Image.new("RGB", (40, 24), (0, 40 * i, 255 - 40 * i)) for i in range(6)]
+    frames[2].save(tmp_path / "2.png")
+    frames[2] = tmp_path / "2.png"  # pictures and paths mix
+    path = figures.film(frames, tmp_path / "film.gif", seconds_per_frame=0.2, hold=1.5)
+    with Image.open(path) as film:
+        assert (film.format, film.n_frames, film.size, film.info["loop"]) == ("GIF", 6, (40, 24), 0)
+        for i in range(6):
+            film.seek(i)
+            assert film.info["duration"] == (1500 if i == 5 else 200)
+            assert np.abs(np.asarray(film.convert("RGB"), int) - (0, 40 * i, 255 - 40 * i)).max() <= 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["2.png", "film.gif"]
+
+
+def test_film_is_smaller_than_its_frames(tmp_path):
+    frames = [figures.grid(noise(16, 8, 8, seed=i // 4), columns=4, scale=4) for i in range(12)]
+    path = figures.film(frames, tmp_path / "film.gif")
+    assert path.stat().st_size < 0.5 * sum(len(figures.png_bytes(frame)) for frame in frames)
+
+
+@pytest.mark.parametrize(
+    "frames, message",
+    [
+        ([], "at least one frame"),
+        ([Image.new("RGB", (4, 4)), Image.new("RGB", (4, 5))], r"frame 1 is \(4, 5\).*frame 0 \(4, 4\)"),
+        (["nowhere/0001.png"], "nowhere/0001.png cannot be read"),
+    ],
+)
+def test_film_refuses_and_keeps_the_old_one(tmp_path, frames, message):
+    (tmp_path / "film.gif").write_bytes(b"old")
+    with pytest.raises(InputError, match=message):
+        figures.film(frames, tmp_path / "film.gif")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("film.gif", b"old")]
+
+
+def test_png_bytes_give_the_pixels_back():
+    image = noise(1)[0]
+    for given in (image, Image.fromarray(image)):
+        assert np.array_equal(Image.open(io.BytesIO(figures.png_bytes(given))), image)
+    assert figures.png_bytes(image) == figures.png_bytes(Image.fromarray(image))
+    with pytest.raises(InputError, match="float64"):
+        figures.png_bytes(image / 255)
+
+
+def test_save_png_is_exact_when_it_may_be(tmp_path):
+    image = noise(1, 64, 64)[0]
+    path = figures.save_png(image, tmp_path / "new" / "picture.png")
+    assert np.array_equal(Image.open(path), image)
+
+
+def test_save_png_reduces_colours_only_as_far_as_needed(tmp_path):
+    image = noise(1, 64, 64)[0]  # 12 kB of noise
+    path = figures.save_png(Image.fromarray(image), tmp_path / "picture.png", max_kb=6)
+    with Image.open(path) as saved:
+        assert saved.mode == "P" and saved.size == (64, 64)
+        assert 64 < len(saved.getcolors()) <= 256
+        error = np.abs(np.asarray(saved.convert("RGB"), int) - image).mean()
+    assert path.stat().st_size <= 6000 and error < 25
+    with pytest.raises(InputError, match="more than 1 kB"):
+        figures.save_png(image, tmp_path / "other.png", max_kb=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["picture.png"]
+
+
+# ---------------------------------------------------------------- beside each other
+
+
+def test_beside_keeps_every_pixel_and_writes_above():
+    a, b = Image.fromarray(noise(1, 40, 60)[0]), Image.fromarray(noise(1, 25, 80, seed=1)[0])
+    picture = np.asarray(figures.beside([a, b], ["one", ""], gap=7))
+    head = len(picture) - 40
+    assert head > 10 and picture.shape == (head + 40, 60 + 7 + 80, 3)
+    assert np.array_equal(picture[head:, :60], a) and np.array_equal(picture[head : head + 25, 67:], b)
+    assert (picture[head:, 60:67] == 255).all() and (picture[head + 25 :, 60:] == 255).all()
+    assert (picture[:head, :60] < 128).any() and (picture[:head, 60:] == 255).all()
+    plain = figures.beside([a, b], ["", ""], gap=0)
+    assert plain.size == (140, 40)
+
+
+def test_beside_makes_room_for_a_text_that_is_wider():
+    a = Image.fromarray(noise(1, 10, 10)[0])
+    picture = np.asarray(figures.beside([a, a], ["a long text above a", ""], gap=0))
+    wide = picture.shape[1] - 10
+    left = (wide - 10) // 2
+    assert wide > 60 and np.array_equal(picture[-10:, left : left + 10], a) and np.array_equal(picture[-10:, wide:], a)
+
+
+@pytest.mark.parametrize("pictures, captions", [([], []), ([Image.new("RGB", (4, 4))], ["a", "b"])])
+def test_beside_wants_a_caption_a_picture(pictures, captions):
+    with pytest.raises(InputError, match=f"got {len(pictures)} pictures and {len(captions)} captions"):
+        figures.beside(pictures, captions)
+
+
+# ---------------------------------------------------------------- mosaic
+
+
+def test_mosaic_puts_alike_pictures_together_and_shows_each_once():
+    pytest.importorskip("sklearn", reason="t-SNE is left out")
+    rng = np.random.default_rng(0)
+    group = np.tile([0, 1, 2, 3], 25)  # four groups far apart, mixed in order
+    features = rng.normal(size=(100, 8)) + 50 * np.eye(8)[group]
+    images = np.broadcast_to(np.arange(100, dtype=np.uint8)[:, None, None, None], (100, 2, 2, 3))
+    picture = figures.mosaic(images, features, seed=3)
+    cells = np.asarray(picture)[::2, ::2, 0]
+    assert picture.size == (20, 20) and sorted(cells.ravel()) == list(range(100))
+    groups = group[cells]
+    alike = np.concatenate([(groups[1:] == groups[:-1]).ravel(), (groups[:, 1:] == groups[:, :-1]).ravel()])
+    assert alike.mean() > 0.7  # in random order a quarter
+    assert np.array_equal(picture, figures.mosaic(images, features, seed=3))
+
+
+def test_mosaic_leaves_cells_white_and_refuses_what_does_not_fit():
+    pytest.importorskip("sklearn", reason="t-SNE is left out")
+    images = np.zeros((7, 2, 2, 3), np.uint8)
+    picture = np.asarray(figures.mosaic(images, np.random.default_rng(0).normal(size=(7, 3)), scale=2))
+    assert picture.shape == (12, 12, 3) and (picture[::4, ::4, 0] == 255).sum() == 2
+    for features in (np.zeros((6, 3)), np.full((7, 3), np.nan), np.zeros(7)):
+        with pytest.raises(InputError, match="got 7 pictures and features"):
+            figures.mosaic(images, features)
+    with pytest.raises(InputError, match="at least 4 pictures"):
+        figures.mosaic(images[:3], np.zeros((3, 2)))
