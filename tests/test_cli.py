@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from gsoc_kd.pairs.make import draw_latents
-from official import official_bytes
+from stylegan2_official import official_bytes
 from PIL import Image
 
 import gsoc_kd as kd

@@ -94,7 +94,7 @@ def load_pairs(path, verify: bool = True):
         raise InputError(
             f"{path} {'has no manifest.json' if path.is_dir() else exists}: make a folder of "
             "pairs with gsoc_kd.make_pairs, or write your own triples with "
-            "gsoc_kd.pairs.make.save_pairs"
+            "gsoc_kd.pairs.save_pairs"
         )
     manifest = _manifest(path / "manifest.json")
     arrays = {}

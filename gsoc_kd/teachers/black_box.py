@@ -151,7 +151,7 @@ def _teacher(draw, generator, **fields):
     if missing:
         raise InputError(
             f"{fields['name']} has no attribute {' and no '.join(missing)}: set "
-            "`f.z_dim = ...` and `f.num_classes = ...`, or make a gsoc_kd.teachers.load.Teacher"
+            "`f.z_dim = ...` and `f.num_classes = ...`, or make a gsoc_kd.teachers.Teacher"
         )
     sizes = dict(z_dim=generator.z_dim, num_classes=generator.num_classes)
     if isinstance(generator, StyleGAN2Generator) and sizes["num_classes"] == 0:

@@ -14,7 +14,7 @@ from gsoc_kd.teachers.black_box import Teacher, black_box
 
 from gsoc_kd.core.files import InputError, sha256
 from gsoc_kd.networks.conv import ConvGenerator
-from gsoc_kd.pairs.make import make as pairs_module
+from gsoc_kd.pairs import make as pairs_module
 
 FILES = ["images.npy", "labels.npy", "latents.npy", "manifest.json"]
 

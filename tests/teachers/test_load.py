@@ -14,7 +14,7 @@ from gsoc_kd.core.weights import network_hash, save_network
 from gsoc_kd.data.images import CIFAR10_CLASSES, to_uint8
 from gsoc_kd.networks.conv import ConvGenerator
 from gsoc_kd.networks.stylegan2 import StyleGAN2Generator
-from gsoc_kd.teachers.load import load as teachers
+from gsoc_kd.teachers import load as teachers
 
 
 def draw(z, y):

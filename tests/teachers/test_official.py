@@ -12,7 +12,7 @@ import pytest
 import torch
 from gsoc_kd.teachers.load import load_student, load_teacher
 from gsoc_kd.teachers.official import LICENCE, convert, read_official
-from official import REFERENCE, SOURCE, Call, config, official_bytes
+from stylegan2_official import REFERENCE, SOURCE, Call, config, official_bytes
 
 import gsoc_kd as kd
 from gsoc_kd.core.files import InputError, sha256
