@@ -9,25 +9,22 @@ from docutils.utils.math.latex2mathml import tex2mathml
 
 import gsoc_kd
 
-project = "gsoc_kd"
+project = html_title = "gsoc_kd"
 author = "the gsoc_kd contributors"
 version = release = gsoc_kd.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-templates_path, exclude_patterns = [], []
 highlight_language = "none"  # for blocks that do not name theirs
 default_role = "code"  # docstrings put names in single backticks
+autodoc_typehints = "none"  # the docstrings say what is meant
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4  # with GitHub's slugs
 nb_execution_mode = "off"  # the notebooks are shown as committed
 nb_ipywidgets_js = {}
-html_math_renderer = "mathml"
 
-html_theme = "furo"
-html_title = "gsoc_kd"
+html_theme, html_math_renderer = "furo", "mathml"
 html_static_path, html_css_files = ["site.css"], ["site.css"]
 html_copy_source = html_show_sourcelink = html_show_copyright = html_use_index = False
-autodoc_typehints = "none"  # the docstrings say what is meant
 
 
 def inline(translator, node):

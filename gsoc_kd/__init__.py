@@ -1,4 +1,4 @@
-"""gsoc_kd: a small class-conditional generator learns to draw a big one's pictures.
+"""gsoc_kd: a small class-conditional generator learns to generate a big one's images.
 
     import gsoc_kd as kd
 
@@ -14,25 +14,17 @@ A name is imported when it is first used, so that `import gsoc_kd` and `gsoc-kd 
 import importlib
 from importlib import metadata
 
-_HOME = {  # public name: the stage it belongs to, in the order of the workflow
-    "load_images": "data",
-    "load_teacher": "teachers",
-    "convert": "teachers",
-    "black_box": "teachers",
-    "make_pairs": "pairs",
-    "load_pairs": "pairs",
-    "PretrainConfig": "training",
-    "pretrain": "training",
-    "DistillConfig": "training",
-    "distill": "training",
-    "load_student": "teachers",
-    "evaluate": "evaluation",
-    "agreement": "evaluation",
-    "export": "deployment",
-    "load_exported": "deployment",
-    "explore": "explorer",
-    "InputError": "core.files",
+_STAGES = {  # in the order of the workflow
+    "data": ("load_images",),
+    "teachers": ("load_teacher", "convert", "black_box", "load_student"),
+    "pairs": ("make_pairs", "load_pairs"),
+    "training": ("PretrainConfig", "pretrain", "DistillConfig", "distill"),
+    "evaluation": ("evaluate", "agreement"),
+    "deployment": ("export", "load_exported"),
+    "explorer": ("explore",),
+    "core.files": ("InputError",),
 }
+_HOME = {name: stage for stage, names in _STAGES.items() for name in names}
 __all__ = list(_HOME)
 
 try:
@@ -44,8 +36,7 @@ except metadata.PackageNotFoundError:  # used from a folder, not installed
 def __getattr__(name):
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
+    globals()[name] = value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
     return value
 
 

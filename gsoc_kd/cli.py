@@ -1,371 +1,232 @@
-"""`gsoc-kd VERB`: the package's verbs as commands.
+"""`gsoc-kd VERB`: the package's workflow as commands, a class for each verb.
 
-Flags, defaults and help are read from the functions themselves (signature, docstring, fields of the config),
-so that a command and its function cannot drift apart. What is an object in Python (a teacher, pairs, real
-images) is a word here, a name or a path, and goes through the same loader that a notebook calls.
+tyro makes a flag of each field, and of each field of its config; the comment beside it is the help text. What is an
+object in Python (a teacher, pairs, real images) is a name or a path here.
 """
+
+from __future__ import annotations  # a config's module, and torch with it, is imported when its verb is used
 
 import contextlib
 import difflib
-import functools
-import importlib
-import inspect
 import io
 import re
 import shlex
 import sys
-from dataclasses import dataclass, field
-from typing import Annotated, Optional, get_type_hints
+from pathlib import Path
+from typing import Literal, NamedTuple, get_type_hints
 
-from .core.files import InputError
+import gsoc_kd as kd
 
-VERBS = {  # verb: (module, function, what --help says); a module is imported when its verb is used
-    "demo": ("demo", "demo", "the whole way on embedded networks: pairs, distillation, scores, pictures"),
-    "pairs": ("pairs.make", "make_pairs", "ask a teacher for pictures; keep noise, label and picture"),
-    "distill": ("training.distill", "distill", "train a small student to draw the pictures of those pairs"),
-    "evaluate": ("evaluation.evaluate", "evaluate", "score a generator against real images"),
-    "export": ("deployment.export", "export", "write a student as an OpenVINO or ONNX file"),
-    "pretrain": ("training.gan", "pretrain", "train a teacher from real images, if you have none"),
-    "convert": ("teachers.official", "convert", "official StyleGAN2-ADA file to a folder of ours, without running it"),
-    "train-judge": ("evaluation.classifier", "train_judge", "train the classifier that scores pictures offline"),
-    "reference": ("evaluation.reference", "compute_reference", "measure the real images that scores compare with"),
-    "embed": ("embed", "embed", "put the generator of a run into the package, scored"),
-    "results": ("embed", "results", "measure the embedded networks anew and write the pages' table"),
-    "calibrate": ("deployment.calibrate", "calibrate", "measure what INT8 costs the judge, by what calibrated it"),
-}
-CONFIGS = {  # verb: module and class of its parameter `config`
-    "demo": ("training.distill", "DistillConfig"),
-    "distill": ("training.distill", "DistillConfig"),
-    "pretrain": ("training.gan", "PretrainConfig"),
+from .core.files import ASSETS, InputError, write_json
+
+SCORES = {  # what `evaluate` says below its table, where this score or flag is there
+    "cifar_is": "CIFAR-precision {cifar_precision:.1%}, CIFAR-KID {cifar_kid[mean]:.5f}, CIFAR-IS {cifar_is[mean]:.2f}",
+    "fid": "FID {fid:.2f}, inception score {inception_score[mean]:.2f} ({images:,} images, {reference[split]})",
+    "agreement": "to {teacher}, pair by pair: L1 {l1:.1f} grey levels (other noise: {l1_other_noise:.1f}), features "
+    "{feature_distance:.2f} (other noise: {feature_distance_other_noise:.2f}); CIFAR-FD {cifar_fd_to_teacher:.2f} "
+    "(the teacher's, to itself: {cifar_fd_to_teacher_floor:.2f})",
+    "nearest_training": "nearest training neighbours: {nearest_training[closer]:.1%} are nearer than half of the real "
+    "images that were not in training; drawn to {neighbours}",
+    "out": "scores written to {out}",
+    "mosaic": "map of images drawn to {mosaic}",
 }
 
 
-@dataclass(frozen=True)
-class Word:
-    """A parameter that holds an object in Python and is a word on the command line."""
+class Demo(NamedTuple):
+    """Does the whole workflow on the bundled teacher: pairs, distillation, scores, images."""
 
-    shown: str  # what stands for the word in --help
-    loader: str  # "module.function" that turns the word into the object
-    also: tuple = ()  # the loader's own parameters that become flags too
-    fixed: dict = field(default_factory=dict)  # arguments of the loader that are given here
-    default: object = inspect.Parameter.empty  # where the function has none
-    help: str | None = None  # where the function's docstring speaks of the object
+    config: kd.DistillConfig
+    preset: str = "laptop"  # smoke, laptop, distylegan-2022 or gpu; its values are the defaults of the config options
+    out: Path = Path("runs/demo")  # folder to write to
+    per_class: int = 1000  # pairs per class
+
+    def run(self):
+        from .demo import demo
+
+        demo(self.out, self.per_class, self.config)
 
 
-IMAGES = "cifar10|ZIP|FOLDER"
-WORDS = {
-    "teacher": Word(
-        "embedded|FOLDER|FILE",
-        "teachers.load.load_teacher",
-        also=("psi", "device", "half"),
-        help="embedded; the folder of a network or of a run; or an official file, cifar10.pkl.",
-    ),
-    "generator": Word(
-        "student|teacher|FOLDER",
-        "cli.load_generator",
-        help="student or teacher: the embedded one; or the folder of a network or of a run.",
-    ),
-    "pairs": Word("FOLDER", "pairs.folder.load_pairs", help="folder of pairs, as `gsoc-kd pairs` makes it."),
-    "real": Word(IMAGES, "data.images.load_images", also=("size",)),
-    "train": Word(IMAGES, "data.images.load_images", default="cifar10", help="real training images."),
-    "test": Word(
-        IMAGES,
-        "data.images.load_images",
-        fixed={"split": "test"},
-        default="cifar10",
-        help="other real images (of CIFAR-10 its test split): their scores are the floor.",
-    ),
-    "judge": Word("FOLDER", "cli.load_judge_from", default="embedded", help="the judge's folder."),
-}
-HIDDEN = {
-    "evaluate": {"judge", "reference", "progress"},
-    "reference": {"progress"},
-    "pretrain": {"on_tick", "timer"},
-    "distill": {"timer"},
-    "calibrate": {"progress"},
-}  # of no use as a flag
-SHOWN = {
-    "out": "FOLDER",
-    "folder": "FOLDER",
-    "root": "FOLDER",
-    "run": "FOLDER",
-    "name": "student|teacher",
-    "device": "cpu|cuda|...",
-    "inception": "FILE|download",
-    "size": "PIXELS",
-    "neighbours": "FILE.png",
-    "mosaic": "FILE.png",
-    "student": "embedded|FOLDER",
-    "source": "FILE",
-    "path": "FILE.xml|FILE.onnx",
-    "precision": "fp32|fp16|int8",
-}
+class Pairs(NamedTuple):
+    """Asks a teacher for images and keeps noise, label and image."""
+
+    teacher: str = "embedded"  # embedded, the folder of a network or of a run, or an official file, cifar10.pkl
+    psi: float = 1.0  # truncation of a StyleGAN2 teacher: below 1, images are more typical and less varied
+    half: bool = False  # the teacher computes in float16, for GPUs
+    device: str | None = None  # cpu, cuda, ...; by default a GPU if there is one
+    per_class: int = 1000  # images per class
+    seed: int = 0  # of the noise
+    out: Path = Path("runs/pairs")  # folder to make
+    chunk: int = 500  # images that are generated and written at once; each chunk has its own stream of noise
+
+    def run(self):
+        teacher = kd.load_teacher(self.teacher, self.psi, self.device, self.half)
+        pairs = kd.make_pairs(teacher, self.per_class, self.seed, self.out, self.chunk)
+        print(f"{self.out}: {len(pairs):,} pairs, {self.per_class} per class, generated by {pairs.manifest['teacher']}")
+
+
+class Distill(NamedTuple):
+    """Trains a small student to generate the images of those pairs."""
+
+    config: kd.DistillConfig
+    preset: str = "laptop"  # smoke, laptop, distylegan-2022 or gpu; its values are the defaults of the config options
+    pairs: Path = Path("runs/pairs")  # folder of pairs, as `gsoc-kd pairs` makes it
+    out: Path = Path("runs/student")  # the run's folder
+    real: str | None = None  # cifar10, a dataset zip or a folder of class folders: for the two GAN terms
+    size: int | None = None  # resize real images to so many pixels a side
+    device: str | None = None  # cpu, cuda, ...; by default a GPU if there is one
+    minutes: float | None = None  # stop after so many minutes of training, all resumed parts together
+
+    def run(self):
+        real = self.real and kd.load_images(self.real, size=self.size)
+        run = kd.distill(kd.load_pairs(self.pairs), self.config, self.out, real, self.device, self.minutes)
+        print(f"{run.folder}: done; score it with: gsoc-kd evaluate --generator {run.folder}")
+
+
+class Evaluate(NamedTuple):
+    """Scores a generator against real images."""
+
+    generator: str  # student or teacher, the bundled ones; or the folder of a network or of a run
+    real: str | None = None  # cifar10, a dataset zip or a folder of class folders; by default CIFAR-10's statistics
+    size: int | None = None  # resize real images to so many pixels a side
+    test: str | None = None  # other real images, of cifar10 its test split: their scores are the lower bound
+    teacher: str | None = None  # compare with a teacher image by image; as --teacher of `gsoc-kd pairs`
+    psi: float = 1.0  # truncation of that teacher
+    half: bool = False  # that teacher computes in float16
+    per_class: int = 1000  # images per class; compare only scores of equal counts
+    seed: int = 1000  # of the noise
+    inception: str | None = None  # file of pytorch-fid's weights, or download: FID and inception score; needs --real
+    neighbours: Path | None = None  # PNG to draw: generated images beside their nearest real ones; needs --real
+    mosaic: Path | None = None  # PNG to draw: generated images on a map, alike ones together; needs scikit-learn
+    device: str | None = None  # cpu, cuda, ...; by default a GPU if there is one
+    batch: int = 250  # images generated at once
+    out: Path | None = None  # JSON file to write the scores to
+
+    def run(self):
+        from .evaluation import floor_row, row, table
+
+        given = {name: value for name, value in self._asdict().items() if name not in ("size", "psi", "half", "out")}
+        source = ASSETS / self.generator if self.generator in ("student", "teacher") else self.generator
+        given["generator"] = kd.load_teacher(source, device=self.device)
+        given["real"] = self.real and kd.load_images(self.real, size=self.size)
+        given["test"] = self.test and kd.load_images(self.test, "test", size=self.size)
+        given["teacher"] = self.teacher and kd.load_teacher(self.teacher, self.psi, self.device, self.half)
+        scores = kd.evaluate(**given)
+        if self.out:
+            write_json(self.out, scores)
+        told = {**self._asdict(), **scores.get("agreement", {}), **scores}
+        rows = [floor_row(scores["floor"])] if scores["floor"] else []
+        rows.append(row(Path(self.generator).name, given["generator"], scores))
+        print("\n".join([table(rows), *(SCORES[name].format(**told) for name in SCORES if told.get(name))]))
+
+
+class Export(NamedTuple):
+    """Writes a student as an OpenVINO or ONNX file."""
+
+    student: str = "embedded"  # embedded, or the folder of a network or of a run
+    path: Path = Path("student.xml")  # file to write: .xml is OpenVINO (with its .bin), .onnx is ONNX
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"  # ONNX files are fp32
+    seed: int = 0  # of the noise that int8 is calibrated on
+
+    def run(self):
+        path = kd.export(self.student, self.path, self.precision, self.seed)
+        size = sum(file.stat().st_size for file in {path, path.with_suffix(".bin")} if file.is_file())
+        print(f"{path}: {self.precision}, {size / 1000:,.0f} kB{' with its .bin' if path.suffix == '.xml' else ''}")
+
+
+class Pretrain(NamedTuple):
+    """Trains a teacher from real images, if you have none."""
+
+    config: kd.PretrainConfig
+    preset: str = "laptop"  # smoke, laptop, gpu or stylegan2-ada; its values are the defaults of the config options
+    real: str = "cifar10"  # cifar10, a dataset zip or a folder of class folders
+    size: int | None = None  # resize real images to so many pixels a side
+    out: Path = Path("runs/teacher")  # the run's folder
+    device: str | None = None  # cpu, cuda, ...; by default a GPU if there is one
+    minutes: float | None = None  # stop after so many minutes of training, all resumed parts together
+    score_ticks: int = 0  # every so many ticks, scores of 10,000 images go into stats.jsonl, for you to see; 0: never
+    publish: bool = True  # at the end, score the generator (if of CIFAR-10) and write it in float16 to OUT/float16
+
+    def run(self):
+        from accelerate import PartialState
+
+        from .evaluation.publish import is_cifar10, publish
+
+        real = kd.load_images(self.real, size=self.size)
+        fits = is_cifar10(real)
+        if self.score_ticks and not (fits and self.score_ticks > 0):
+            needed = "at least 1" if fits else "0, as these are other images than CIFAR-10's"
+            raise InputError(f"--score-ticks must be {needed}, not {self.score_ticks}")
+        on_tick = self.score if self.score_ticks else None
+        run = kd.pretrain(real, self.config, self.out, self.device, self.minutes, on_tick)
+        if self.publish and PartialState().is_main_process:
+            publish(run.folder, run.folder / "float16", fits)
+        print(f"{run.folder}: done; score it with: gsoc-kd evaluate --generator {run.folder}")
+
+    def score(self, generator, row):
+        """What is added to the statistics of a tick."""
+        if row["step"] % (self.score_ticks * self.config.tick_steps):
+            return {}
+        scores = kd.evaluate(generator, device=self.device, progress=False)
+        return {name: scores[name] for name in ("cifar_fd", "class_agreement")}
+
+
+class Convert(NamedTuple):
+    """Writes the generator of an official StyleGAN2-ADA file as a folder of ours; nothing in the file is run."""
+
+    source: Path  # the official file, e.g. cifar10.pkl
+    out: Path  # folder to make
+
+    def run(self):
+        folder = kd.convert(self.source, self.out)
+        print(f"{folder}: converted; ask it with: gsoc-kd pairs --teacher {folder}")
+
+
+VERBS = {kind.__name__.lower(): kind for kind in (Demo, Pairs, Distill, Evaluate, Export, Pretrain, Convert)}
 
 
 def main(argv=None):
     """Runs one command and returns its exit code: 0, 2 for bad input (one line on stderr), 130 for Ctrl-C."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _main(argv)
+        if not argv or argv[0] in ("-h", "--help"):
+            print("usage: gsoc-kd VERB [flags]        gsoc-kd VERB --help explains the flags of a verb\n")
+            print("A small image generator learns from a big one's images alone.\n")
+            print("\n".join(f"  {verb:<9}  {kind.__doc__}" for verb, kind in VERBS.items()))
+            print("\n  --version  version of gsoc_kd")
+        elif argv[0] == "--version":
+            print(f"gsoc-kd {kd.__version__}")
+        elif command := parse(argv):
+            command.run()
+        return 0
     except (InputError, OSError) as error:
-        _close_bars()
-        print(f"gsoc-kd: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        code, told = 2, f"gsoc-kd: error: {' '.join(str(error).split())}"
     except KeyboardInterrupt:
-        _close_bars()
-        print(
-            f"\ngsoc-kd: stopped; what is done is kept, the same command continues: gsoc-kd {shlex.join(argv)}",
-            file=sys.stderr,
-        )
-        return 130
+        code, told = 130, f"\ngsoc-kd: stopped; the same command continues: gsoc-kd {shlex.join(argv)}"
+    print(told, file=sys.stderr)  # after `except`: what the error held, a progress bar for instance, has ended by now
+    return code
 
 
-def _close_bars():
-    """Progress bars that an error left open would be drawn once more, after its one line."""
-    if "tqdm" in sys.modules:
-        for bar in list(getattr(sys.modules["tqdm"].tqdm, "_instances", ())):
-            bar.close()
+def parse(words):
+    """The command that the words ask for, e.g. a Distill; None after --help. Raises InputError for others."""
+    import tyro
 
-
-def _main(argv):
-    if not argv or argv[0] in ("-h", "--help"):
-        print(
-            "usage: gsoc-kd VERB [flags]        gsoc-kd VERB --help explains the flags of a verb\n\n"
-            "A small image generator learns to draw a big one's pictures.\n"
-        )
-        print("\n".join(f"  {verb:<12} {told}" for verb, (_, _, told) in VERBS.items()))
-        print("\n  --version    version of gsoc_kd")
-        return 0
-    if argv[0] == "--version":
-        from . import __version__
-
-        print(f"gsoc-kd {__version__}")
-        return 0
-    verb, *words = argv
+    verb, *words = words
     if verb not in VERBS:
         hint = "".join(f", did you mean {near!r}?" for near in difflib.get_close_matches(verb, VERBS, n=1))
         raise InputError(f"there is no verb {verb!r}{hint}; the verbs are {', '.join(VERBS)}")
-    module, function, _ = VERBS[verb]
-    function = getattr(importlib.import_module(f"gsoc_kd.{module}"), function)
-    given = _parse(verb, function, words)
-    if given is None:  # --help
-        return 0
-    out = given.pop("scores_out", None)
-    loaded = _load(function, given)
-    if given.get("score_ticks"):
-        loaded["on_tick"] = score_every(given["score_ticks"], given["config"], loaded["real"], given["device"])
-    from .reports import report
-
-    result = function(**loaded)
-    if given.get("publish"):
-        publish_teacher(result.folder, loaded["real"])
-    report(verb, result, given, loaded, out)
-    return 0
-
-
-# ---------------------------------------------------------------- from a signature to flags and back
-
-
-def _parse(verb, function, words):
-    """{flag: value} of the words after the verb; None after --help."""
-    import tyro
-
-    parameters = {p.name: p for p in _parameters(verb, function, words)}
-
-    def command(**values):
-        return values
-
-    command.__signature__ = inspect.Signature(list(parameters.values()))
-    command.__annotations__ = {name: p.annotation for name, p in parameters.items()}
-    command.__doc__ = re.split(r"\n\s*(?:Args|Returns|Raises):", inspect.getdoc(function) or "")[0]
-    complaint = io.StringIO()
+    kind, told = VERBS[verb], io.StringIO()
+    options = {"args": words, "prog": f"gsoc-kd {verb}"}
     try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(command, prog=f"gsoc-kd {verb}", args=words)
+        # Not at a terminal, tyro's help is plain text, and so is a complaint: title, dashes, the sentence, dashes, more
+        # help. It has no public way to get the sentence alone.
+        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+            if config := get_type_hints(kind).get("config"):  # the preset comes first: it makes the others' defaults
+                named = {"preset": "laptop"}
+                named, _ = tyro.cli(dict, default=named, args=words, return_unknown_args=True, add_help=False)
+                options["default"] = kind(config.preset(named["preset"]), **named)
+            return tyro.cli(kind, config=(tyro.conf.OmitArgPrefixes,), **options)
     except SystemExit as end:
         if end.code:
-            raise InputError(f"{_one_line(complaint.getvalue())} (gsoc-kd {verb} --help)") from None
-
-
-def _parameters(verb, function, words):
-    """The command's parameters: those of `function`, made into flags, and what their loaders can be told."""
-    signature, hints, told = inspect.signature(function), get_type_hints(function), _told(function)
-    for name, parameter in signature.parameters.items():
-        if name in HIDDEN.get(verb, ()):
-            continue
-        word = WORDS.get(name)
-        if name == "config":
-            yield from _config(verb, words)
-        elif word is None:
-            yield _flag(name, hints.get(name), parameter.default, told.get(name))
-        else:
-            default = word.default if parameter.default is parameter.empty else parameter.default
-            yield _flag(name, None, default, word.help or told.get(name), word.shown)
-            loader = _loader(word)
-            for extra in word.also:
-                if extra not in signature.parameters:
-                    default = inspect.signature(loader).parameters[extra].default
-                    yield _flag(extra, None, default, f"for --{name}: {_told(loader)[extra]}")
-    if verb == "evaluate":
-        yield _flag("scores_out", None, None, "file to write the scores to, as JSON.", "FILE", flag="out")
-    if verb == "pretrain":
-        yield _flag(
-            "score_ticks",
-            int,
-            0,
-            "score 10,000 pictures every so many ticks: CIFAR-FD and class agreement "
-            "go into stats.jsonl. Training never sees them. 0: never.",
-            "TICKS",
-        )
-        yield _flag(
-            "publish",
-            bool,
-            True,
-            "at the end, score the generator (where the pictures are CIFAR-10's) and write "
-            "it in float16 to OUT/float16.",
-        )
-
-
-def _flag(name, kind, default, told, shown=None, flag=None):
-    import tyro
-
-    if kind is None:
-        kind = str if default in (None, inspect.Parameter.empty) else type(default)
-    kind = Optional[int] if name == "size" else Optional[kind] if default is None else kind
-    options = {"metavar": shown or SHOWN.get(name), "help": told, "name": flag}
-    options = tyro.conf.arg(**{key: value for key, value in options.items() if value})
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, options])
-
-
-def _config(verb, words):
-    """--preset, and a flag for every field of the config with the preset's value as default."""
-    import tyro
-
-    module, name = CONFIGS[verb]
-    module = importlib.import_module(f"gsoc_kd.{module}")
-    kind, preset = getattr(module, name), "laptop"
-    for word, following in zip(words, [*words[1:], ""]):
-        if word.startswith("--preset"):
-            preset = word.partition("=")[2] or following
-    config = kind.preset(preset)
-    yield _flag(
-        "preset",
-        str,
-        preset,
-        "named settings to start from; the config options below change single "
-        "ones, and show this preset's values as their defaults.",
-        "|".join(module.PRESETS),
-    )
-    yield inspect.Parameter(
-        "config", inspect.Parameter.KEYWORD_ONLY, default=config, annotation=Annotated[kind, tyro.conf.OmitArgPrefixes]
-    )
-
-
-def _load(function, given):
-    """The arguments of `function`: words become objects, and a device that is not there is refused."""
-    names, loaded = inspect.signature(function).parameters, {}
-    if given.get("device") is not None:
-        _check_device(given["device"])
-    for name, value in given.items():
-        if name in WORDS and value is not None:
-            word = WORDS[name]
-            more = {extra: given[extra] for extra in word.also if extra in given}
-            value = _loader(word)(value, **word.fixed, **more)
-        if name in names:
-            loaded[name] = value
-    return loaded
-
-
-def _loader(word):
-    module, _, name = word.loader.rpartition(".")
-    return getattr(importlib.import_module(f"gsoc_kd.{module}"), name)
-
-
-def load_generator(source):
-    """The generator to score: "student" or "teacher", the embedded ones, or the folder of a network or run."""
-    from .teachers.load import EMBEDDED, load_teacher
-
-    return load_teacher(EMBEDDED / source if source in ("student", "teacher") else source)
-
-
-def load_judge_from(folder):
-    """The judge in `folder`, or the embedded one."""
-    from .core.weights import load_network
-    from .evaluation.classifier import Judge, load_judge
-
-    return load_judge() if folder == "embedded" else load_network(folder, (Judge,))
-
-
-def score_every(ticks, config, real, device=None):
-    """What `pretrain` calls after a tick: every so many ticks the judge scores 10,000 pictures, 1,000 a class."""
-    from .evaluation.evaluate import evaluate
-    from .training.devices import pick_device
-
-    if ticks < 0:
-        raise InputError(f"--score-ticks is {ticks}; give a whole number, 0 for never")
-    if not is_cifar10(real):
-        raise InputError(
-            "--score-ticks scores against the embedded statistics of CIFAR-10, and these are other "
-            "pictures; leave it away, and score with gsoc-kd evaluate --real"
-        )
-    steps, device = ticks * config.tick_steps, pick_device(device)
-
-    def on_tick(generator, row):
-        if row["step"] % steps:
-            return {}
-        scores = evaluate(generator, device=device, progress=False)
-        return {"cifar_fd": scores["cifar_fd"], "class_agreement": scores["class_agreement"]}
-
-    return on_tick
-
-
-def publish_teacher(run, real):
-    """What `pretrain` ends with: its generator scored and written in float16, by one process."""
-    from accelerate import PartialState
-
-    from .embed import publish
-
-    if PartialState().is_main_process:
-        scores, folder = publish(run, run / "float16", scored=is_cifar10(real)), run / "float16"
-        told = (
-            "not scored, as these are other pictures than CIFAR-10's"
-            if scores is None
-            else f"CIFAR-FD {scores['cifar_fd']:.2f}, class agreement {scores['class_agreement']:.1%} "
-            f"({scores['images']:,} pictures)"
-        )
-        print(f"{folder}: {(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB, {told}")
-
-
-def is_cifar10(real):
-    """Whether the embedded statistics and the judge fit these pictures."""
-    from .data.images import CIFAR10_CLASSES
-
-    return tuple(real.classes) == tuple(CIFAR10_CLASSES) and real.resolution == 32
-
-
-def _check_device(name):
-    import torch
-
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
-
-
-@functools.cache
-def _told(function):
-    """{parameter: its help} from the docstring's Args."""
-    from docstring_parser import parse
-
-    return {
-        name.strip(): " ".join(entry.description.split()).replace("LabelledImages", "real images")
-        for entry in parse(inspect.getdoc(function) or "").params
-        for name in entry.arg_name.split(",")
-    }
-
-
-def _one_line(box):
-    """tyro's framed complaint as one sentence."""
-    lines = re.split(r"Argument helptext|For full helptext", box)[0].splitlines()
-    lines = [line.strip(" │|") for line in lines if not re.fullmatch(r"[\s│|╭╮╰╯─+-]*|[╭+].*[╮+]", line)]
-    return " ".join(" ".join(lines).split())
+            sentence = re.split("Argument helptext|For full helptext", told.getvalue().partition("\n")[2])[0]
+            raise InputError(f"{re.sub('---+', '', sentence)} (gsoc-kd {verb} --help)") from None
+        print(told.getvalue())

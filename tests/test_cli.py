@@ -1,65 +1,38 @@
 """Every verb as a command, in this process: flags, results, and one line for bad input."""
 
-import functools
-import importlib
 import json
 import re
 import subprocess
 import sys
-import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from gsoc_kd.pairs.make import draw_latents
-from stylegan2_official import official_bytes
 from PIL import Image
+from stylegan2_official import official_bytes
 
 import gsoc_kd as kd
-from gsoc_kd.cli import VERBS, main, publish_teacher, score_every
+from gsoc_kd.cli import VERBS, main, parse
 from gsoc_kd.core.files import read_json
 from gsoc_kd.core.weights import load_network, save_network
-from gsoc_kd.data.images import CIFAR10_CLASSES, LabelledImages, to_uint8
-from gsoc_kd.networks.conv import ConvGenerator
+from gsoc_kd.data import CIFAR10_CLASSES, to_uint8
+from gsoc_kd.evaluation.publish import publish
+from gsoc_kd.networks import ConvGenerator
+from gsoc_kd.pairs import draw_latents
 
 FLAGS = {  # some flags that each verb must explain
-    "demo": ["--out", "--per-class", "--preset", "--kimg"],
-    "pairs": ["--teacher", "--psi", "--half", "--per-class", "--seed", "--out", "--chunk", "--device"],
-    "distill": ["--pairs", "--preset", "--out", "--real", "--batch", "--kimg", "--pixel-weight", "--device"],
-    "pretrain": [
-        "--real",
-        "--size",
-        "--preset",
-        "--out",
-        "--batch",
-        "--kimg",
-        "--minutes",
-        "--score-ticks",
-        "--architecture",
-        "--disc",
-        "--no-publish",
-    ],
-    "evaluate": [
-        "--generator",
-        "--real",
-        "--per-class",
-        "--seed",
-        "--inception",
-        "--teacher",
-        "--neighbours",
-        "--test",
-        "--mosaic",
-        "--out",
-    ],
-    "export": ["--student", "--path", "--precision", "--seed"],
-    "convert": ["--source", "--out"],
-    "train-judge": ["--out", "--epochs", "--seed"],
-    "reference": ["--train", "--test", "--judge", "--folder"],
-    "embed": ["--run", "--name"],
-    "results": ["--pages"],
-    "calibrate": ["--train", "--test", "--draws", "--images", "--seed", "--teacher", "--student", "--judge", "--out"],
+    "demo": "out per-class preset kimg",
+    "pairs": "teacher psi half per-class seed out chunk device",
+    "distill": "pairs preset out real size batch kimg pixel-weight device minutes",
+    "evaluate": "generator real size test per-class seed inception teacher psi half neighbours mosaic device batch out",
+    "export": "student path precision seed",
+    "pretrain": "real size preset out batch kimg minutes device score-ticks architecture disc no-publish",
+    "convert": "source out",
 }
-TINY = dict(z_dim=8, num_classes=3, resolution=16, widths=(8, 8, 8), embed_dim=4)
+SMOKE = "--preset smoke --batch 4 --kimg 0.016 --tick-kimg 0.008 --widths 8 8 4 --device cpu".split()
+SCORES = {"cifar_fd": 8.0, "class_agreement": 0.5, "images": 10_000}
+CIFAR10_SIZED = dict(z_dim=8, num_classes=10, resolution=32, widths=(8, 8, 8, 4), embed_dim=4)
 
 
 @pytest.fixture
@@ -77,7 +50,8 @@ def run(capsys):
 def teacher(tmp_path):
     """A folder with a tiny random teacher: three classes, 16 pixels."""
     torch.manual_seed(0)
-    save_network(ConvGenerator(**TINY), tmp_path / "teacher")
+    network = ConvGenerator(z_dim=8, num_classes=3, resolution=16, widths=(8, 8, 8), embed_dim=4)
+    save_network(network, tmp_path / "teacher")
     return tmp_path / "teacher"
 
 
@@ -88,6 +62,16 @@ def pairs(run, teacher, tmp_path):
     return tmp_path / "pairs"
 
 
+def class_folders(root, names, count, size):
+    """Random images as PNG files, `count` in a folder for each class."""
+    rng = np.random.default_rng(0)
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for i, x in enumerate(rng.integers(0, 256, (count, size, size, 3), np.uint8)):
+            Image.fromarray(x).save(root / name / f"{i}.png", compress_level=0)
+    return root
+
+
 def refused(result, *told):
     """The command ended with 2, wrote nothing to stdout and one line to stderr, which says all of `told`."""
     code, out, err = result
@@ -95,335 +79,71 @@ def refused(result, *told):
     assert [word for word in told if str(word) not in err] == [], err
 
 
-def test_every_public_name_is_there_whatever_is_imported_first():
-    for name in ("distill", "pretrain", "evaluate", "explore"):
-        assert isinstance(importlib.import_module(f"gsoc_kd.{name}"), types.ModuleType)
-    values = [getattr(kd, name) for name in kd.__all__]
-    assert all(callable(value) for value in values) and set(kd.__all__) <= set(dir(kd))
+# ---------------------------------------------------------------- words, flags, help
+
+
+def test_every_public_name_is_there():
+    assert all(callable(getattr(kd, name)) for name in kd.__all__) and set(kd.__all__) <= set(dir(kd))
     assert kd.distill.__module__ == "gsoc_kd.training.distill"
     with pytest.raises(AttributeError, match="has no attribute 'distil'"):
-        kd.distil
+        kd.distil  # noqa: B018
 
 
-def test_help_lists_the_verbs_without_loading_torch():
+def test_help_lists_the_verbs_without_loading_torch(run):
     code = "import sys; from gsoc_kd.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for verb, (_, _, told) in VERBS.items():
-        assert any(line.split()[:1] == [verb] and told in line for line in done.stdout.splitlines())
-
-
-def test_version(run):
+    assert re.findall(r"^  ([a-z]+)  +[A-Z].*\.$", done.stdout, re.M) == list(VERBS) == list(FLAGS)
     assert run("--version") == (0, f"gsoc-kd {kd.__version__}\n", "")
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_help_of_a_verb_names_its_flags(run, verb):
+def test_help_of_a_verb_explains_its_flags(run, verb):
     code, out, err = run(verb, "--help")
-    assert (code, err) == (0, "")
-    assert [flag for flag in FLAGS[verb] if not re.search(f"{flag}[ ,]", out)] == []
+    assert (code, err) == (0, "") and VERBS[verb].__doc__.split()[0] in out
+    assert [flag for flag in FLAGS[verb].split() if not re.search(f"--{flag}[ ,]", out)] == []
+    assert re.findall(r"^  --\S+ \S+\s+\((?:default|required)", out, re.M) == []  # no flag without help
 
 
-def test_help_shows_the_presets_own_defaults(run):
-    def default(field, *words):
-        out = " ".join(run("distill", *words, "--help")[1].replace("│", " ").split())
-        return out.split(f"--{field} ")[1].split("(default: ")[1].split(")")[0]
-
-    assert default("batch", "--preset", "distylegan-2022") == "128"
-    assert default("batch") == str(kd.DistillConfig().batch)
-
-
-def test_pairs_holds_what_the_teacher_draws(run, teacher, tmp_path):
-    folder = tmp_path / "p"
-    code, out, _ = run("pairs", "--teacher", teacher, "--per-class", 5, "--seed", 3, "--chunk", 4, "--out", folder)
-    assert code == 0 and out.splitlines()[-1] == f"{folder}: 15 pairs, 5 a class, drawn by teacher"
-    made = kd.load_pairs(folder)
-    assert made.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
-    z = np.concatenate([draw_latents(3, chunk, count, 8) for chunk, count in enumerate((4, 4, 4, 3))])
-    assert np.array_equal(made.latents, z)
-    with torch.inference_mode():
-        network = load_network(teacher, (ConvGenerator,))
-        x = network(torch.from_numpy(z).float(), torch.from_numpy(made.labels))
-    grey_levels = np.abs(made.images.astype(int) - to_uint8(x).numpy())
-    assert grey_levels.max() <= 1  # a batch of another size may round once differently
-    assert made.images.std() > 1
+@pytest.mark.parametrize("verb, kind", [("distill", kd.DistillConfig), ("pretrain", kd.PretrainConfig)])
+def test_flags_start_from_the_preset_and_change_fields(run, verb, kind):
+    words = [verb, "--batch", "3", "--preset", "gpu", "--widths", "8", "4", "--bfloat16", "False"]
+    assert parse(words).config == kind.preset("gpu", batch=3, widths=(8, 4), bfloat16=False)
+    assert parse([verb]).config == kind() and parse([verb]).preset == "laptop"
+    for words, config in (((), kind()), (("--preset", "gpu"), kind.preset("gpu"))):
+        told = " ".join(run(verb, *words, "--help")[1].split())
+        assert told.split("--kimg FLOAT ")[1].split("(default: ")[1].startswith(f"{config.kimg})")
+        assert [name for name in sys.modules[kind.__module__].PRESETS if name not in told.split("--preset")[1]] == []
 
 
-def test_convert_makes_a_folder_that_pairs_can_ask(run, tmp_path):
-    (tmp_path / "cifar10.pkl").write_bytes(official_bytes("cond_64"))
-    code, out, _ = run("convert", "--source", tmp_path / "cifar10.pkl", "--out", tmp_path / "t")
-    assert code == 0 and out == f"{tmp_path / 't'}: converted; ask it with: gsoc-kd pairs --teacher {tmp_path / 't'}\n"
-    for teacher, name in ((tmp_path / "t", "t"), (tmp_path / "cifar10.pkl", "cifar10.pkl")):
-        code, out, _ = run(
-            "pairs", "--teacher", teacher, "--psi", 0.7, "--per-class", 2, "--out", tmp_path / f"p-{name}"
-        )
-        assert code == 0 and out.splitlines()[-1].endswith(f"8 pairs, 2 a class, drawn by {name}")
-    ours, official = (kd.load_pairs(tmp_path / f"p-{name}") for name in ("t", "cifar10.pkl"))
-    assert np.array_equal(ours.images, official.images) and ours.images.std() > 1
-    assert ours.manifest["psi"] == 0.7 and ours.manifest["digest"] == official.manifest["digest"]
-
-
-def test_distill_starts_from_a_preset_and_changes_fields(run, pairs, tmp_path):
-    code, out, _ = run(
-        "distill",
-        "--pairs",
-        pairs,
-        "--preset",
-        "smoke",
-        "--kimg",
-        0.016,
-        "--tick-kimg",
-        0.008,
-        "--batch",
-        4,
-        "--widths",
-        8,
-        8,
-        4,
-        "--out",
-        tmp_path / "s",
-        "--device",
-        "cpu",
-    )
-    assert code == 0 and out.splitlines()[-1].startswith(f"{tmp_path / 's'}: done; ")
-    config = json.loads((tmp_path / "s" / "config.json").read_text())
-    smoke = kd.DistillConfig.preset("smoke")
-    assert (config["kimg"], config["batch"], config["widths"]) == (0.016, 4, [8, 8, 4])
-    assert (config["disc_width"], config["lr"]) == (smoke.disc_width, smoke.lr)
-    steps = [json.loads(line)["step"] for line in (tmp_path / "s" / "stats.jsonl").read_text().splitlines()]
-    assert steps == [2, 4]
-    assert kd.load_student(tmp_path / "s").config["widths"] in ([8, 8, 4], (8, 8, 4))
-
-
-def test_score_ticks_asks_the_judge_every_so_many_ticks(monkeypatch):
-    evaluate, asked = importlib.import_module("gsoc_kd.evaluation.evaluate"), []
-    monkeypatch.setattr(
-        evaluate,
-        "evaluate",
-        lambda generator, **options: (
-            asked.append(options) or {"cifar_fd": 8.0, "class_agreement": 0.5, "images": 10_000}
-        ),
-    )
-    config = kd.PretrainConfig(tick_kimg=0.6, batch=100)  # a tick is 6 steps
-    real = LabelledImages(np.zeros((10, 32, 32, 3), np.uint8), np.arange(10), CIFAR10_CLASSES, "toy")
-    on_tick = score_every(2, config, real, "cpu")
-    found = [on_tick(None, {"step": step}) for step in (6, 12, 15, 18, 24)]  # 15: stopped between two ticks
-    scores = {"cifar_fd": 8.0, "class_agreement": 0.5}
-    assert found == [{}, scores, {}, {}, scores]
-    assert [options["device"] for options in asked] == [torch.device("cpu")] * 2
-    with pytest.raises(kd.InputError, match="embedded statistics of CIFAR-10"):
-        score_every(2, config, LabelledImages(real.images[:3], np.arange(3), ("a", "b", "c"), "toy"))
-    with pytest.raises(kd.InputError, match="--score-ticks is -1"):
-        score_every(-1, config, real)
-
-
-def test_pretrain_reads_class_folders_of_any_size(run, tmp_path):
-    rng = np.random.default_rng(0)
-    for name, size in (("cat", 20), ("dog", 24)):
-        (tmp_path / "real" / name).mkdir(parents=True)
-        for i in range(4):
-            picture = Image.fromarray(rng.integers(0, 256, (size, size, 3), np.uint8))
-            picture.save(tmp_path / "real" / name / f"{i}.png")
-    code, out, _ = run(
-        "pretrain",
-        "--real",
-        tmp_path / "real",
-        "--size",
-        16,
-        "--preset",
-        "smoke",
-        "--batch",
-        4,
-        "--kimg",
-        0.008,
-        "--widths",
-        8,
-        8,
-        4,
-        "--out",
-        tmp_path / "t",
-        "--device",
-        "cpu",
-    )
-    assert code == 0 and f"{tmp_path / 't' / 'float16'}: 0.0 MB, not scored, as these are other pictures" in out
-    assert read_json(tmp_path / "t" / "float16" / "provenance.json")["scores"] is None
-    given = kd.load_teacher(tmp_path / "t" / "float16")
-    assert (given.num_classes, given.resolution, given.classes) == (2, 16, ("cat", "dog"))
-    code, _, _ = run(
-        "pretrain",
-        "--real",
-        tmp_path / "real",
-        "--size",
-        16,
-        "--preset",
-        "smoke",
-        "--batch",
-        4,
-        "--kimg",
-        0.008,
-        "--widths",
-        8,
-        8,
-        4,
-        "--out",
-        tmp_path / "u",
-        "--device",
-        "cpu",
-        "--no-publish",
-    )
-    assert code == 0 and not (tmp_path / "u" / "float16").exists()
-    made = kd.load_teacher(tmp_path / "t")
-    assert (made.num_classes, made.resolution, made.classes) == (2, 16, ("cat", "dog"))
-
-
-def test_pretrain_writes_the_scores_of_every_second_tick(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        importlib.import_module("gsoc_kd.evaluation.evaluate"),
-        "evaluate",
-        lambda generator, **_: {"cifar_fd": 8.0, "class_agreement": 0.5, "images": 10_000},
-    )
-    for i, name in enumerate(CIFAR10_CLASSES):
-        (tmp_path / "real" / name).mkdir(parents=True)
-        Image.fromarray(np.full((32, 32, 3), 20 * i, np.uint8)).save(tmp_path / "real" / name / "0.png")
-    code, _, _ = run(
-        "pretrain",
-        "--real",
-        tmp_path / "real",
-        "--preset",
-        "smoke",
-        "--batch",
-        4,
-        "--kimg",
-        0.016,
-        "--tick-kimg",
-        0.004,
-        "--score-ticks",
-        2,
-        "--out",
-        tmp_path / "t",
-        "--device",
-        "cpu",
-        "--no-publish",
-    )
-    rows = [json.loads(line) for line in (tmp_path / "t" / "stats.jsonl").read_text().splitlines()]
-    assert code == 0 and [row.get("cifar_fd") for row in rows] == [None, 8.0, None, 8.0]
-    assert [row.get("class_agreement") for row in rows] == [None, 0.5, None, 0.5]
-
-
-def test_a_teacher_of_cifar10_is_published_with_its_scores(tmp_path, monkeypatch, capsys):
-    torch.manual_seed(0)
-    save_network(
-        ConvGenerator(8, 10, 32, (8, 8, 8, 4), 4), tmp_path / "run" / "student", {"command": "gsoc-kd pretrain"}
-    )
-    monkeypatch.setattr(
-        "gsoc_kd.embed.evaluate", lambda _: {"cifar_fd": 9.5, "class_agreement": 0.25, "images": 10_000}
-    )
-    x = np.zeros((20, 32, 32, 3), np.uint8)
-    publish_teacher(tmp_path / "run", LabelledImages(x, np.arange(20) % 10, CIFAR10_CLASSES, "toy"))
-    assert "MB, CIFAR-FD 9.50, class agreement 25.0% (10,000 pictures)" in capsys.readouterr().out
-    told = read_json(tmp_path / "run" / "float16" / "provenance.json")
-    assert told["scores"]["cifar_fd"] == 9.5 and told["command"] == "gsoc-kd pretrain" and len(told["hash"]) == 64
-
-
-def test_evaluate_prints_a_table_and_writes_the_scores(run, tmp_path):
-    torch.manual_seed(0)
-    save_network(ConvGenerator(8, 10, 32, (8, 8, 8, 4), 4), tmp_path / "student")
-    code, out, _ = run(
-        "evaluate",
-        "--generator",
-        tmp_path / "student",
-        "--per-class",
-        130,
-        "--seed",
-        5,
-        "--out",
-        tmp_path / "scores.json",
-        "--mosaic",
-        tmp_path / "map.png",
-    )
-    assert code == 0 and (tmp_path / "map.png").is_file() and f"drawn to {tmp_path / 'map.png'}" in out
-    scores = json.loads((tmp_path / "scores.json").read_text())
-    expected = kd.evaluate(kd.load_student(tmp_path / "student"), per_class=130, seed=5, progress=False)
-    assert (scores["images"], scores["seed"]) == (1300, 5)
-    assert scores["cifar_fd"] == pytest.approx(expected["cifar_fd"], rel=1e-3)
-    assert scores["class_agreement"] == pytest.approx(expected["class_agreement"], abs=2e-3)
-    assert f"CIFAR-precision {scores['cifar_precision']:.1%}, CIFAR-KID" in out
-    assert f"CIFAR-IS {scores['cifar_is']['mean']:.2f}" in out
-    line = next(line for line in out.splitlines() if line.startswith("| student |"))
-    assert f"{scores['cifar_fd']:.2f}" in line and f"{scores['class_agreement']:.1%}" in line
-
-
-def test_evaluate_compares_with_a_teacher_and_looks_for_copies(run, teacher, tmp_path):
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 400), ("test", 340)):
-        for name in ("a", "b", "c"):
-            (tmp_path / split / name).mkdir(parents=True)
-            for i, x in enumerate(rng.integers(0, 256, (count, 16, 16, 3), np.uint8)):
-                Image.fromarray(x).save(tmp_path / split / name / f"{i}.png")
-    code, out, err = run(
-        "evaluate",
-        "--generator",
-        teacher,
-        "--teacher",
-        teacher,
-        "--real",
-        tmp_path / "train",
-        "--test",
-        tmp_path / "test",
-        "--neighbours",
-        tmp_path / "n.png",
-        "--per-class",
-        340,
-        "--out",
-        tmp_path / "s.json",
-    )
-    assert code == 0, err
-    scores = json.loads((tmp_path / "s.json").read_text())
-    assert scores["agreement"]["l1"] == 0 and scores["agreement"]["images"] == 1020
-    assert (
-        f"to teacher, pair by pair: L1 0.0 grey levels (other noise: {scores['agreement']['l1_other_noise']:.1f})"
-        in out
-    )
-    assert f"CIFAR-FD {scores['cifar_fd_to_teacher']:.2f} (floor: {scores['cifar_fd_to_teacher']:.2f})" in out
-    assert f"neighbours: {scores['nearest_training']['closer']:.1%} are" in out and str(tmp_path / "n.png") in out
-    assert scores["floor"]["split"] == "test" and f"{scores['cifar_recall']:.1%} |" in out
-    with Image.open(tmp_path / "n.png") as picture:
-        assert picture.size == (1 + 7 * 33, 1 + 3 * 33)
-    refused(run("evaluate", "--generator", teacher, "--teacher", tmp_path / "none"), tmp_path / "none")
-    refused(run("evaluate", "--generator", "student", "--neighbours", tmp_path / "m.png"), "real pictures themselves")
-
-
-def test_export_writes_a_file_and_says_how_big_it_is(run, teacher, tmp_path):
-    pytest.importorskip("openvino")
-    code, out, _ = run("export", "--student", teacher, "--path", tmp_path / "s.xml", "--precision", "fp16")
-    size = sum((tmp_path / name).stat().st_size for name in ("s.xml", "s.bin"))
-    assert code == 0
-    assert out.splitlines()[-1] == f"{tmp_path / 's.xml'}: fp16, {size / 1000:,.0f} kB with its .bin"
-    assert kd.load_exported(tmp_path / "s.xml").precision == "fp16"
-    refused(run("export", "--student", teacher, "--path", tmp_path / "s.pt"), tmp_path / "s.pt", ".onnx")
-
-
-def test_bad_words_are_refused_in_one_line(run, teacher, pairs, tmp_path):
+@pytest.mark.parametrize("terminal", [False, True])
+def test_bad_words_are_refused_in_one_line(run, teacher, pairs, tmp_path, monkeypatch, terminal):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    monkeypatch.setenv("TERM", "xterm-256color")
     refused(run("destill"), "'destill'", "did you mean 'distill'")
-    refused(run("pairs", "--per-klass", 3), "--per-klass", "--per-class", "gsoc-kd pairs --help")
-    refused(run("pairs", "--per-class", "many"), "--per-class", "many")
+    refused(run("pairs", "--per-klass", 3), "error: Unrecognized options: --per-klass", "--per-class", "pairs --help")
+    refused(run("pairs", "stray"), "stray")
+    refused(run("pairs", "--per-class", "many"), "error: Error parsing --per-class: ", "'many'")
     refused(run("pairs", "--per-class"), "--per-class")
-    refused(run("pairs", "--per-class", 0, "--teacher", teacher), "per_class", "at least 1")
-    refused(run("evaluate"), "--generator")
-    refused(run("distill", "--preset", "huge"), "'huge'", "laptop", "smoke")
-    refused(run("distill", "--preset"), "laptop", "smoke")
-    refused(run("distill", "--pairs", pairs, "--batch", 0), "batch", "positive")
+    refused(run("pairs", "--per-class", 0, "--teacher", teacher, "--out", tmp_path / "p"), "per_class", "at least 1")
     refused(run("pairs", "--teacher", teacher, "--device", "abacus"), "abacus")
+    refused(run("evaluate"), "--generator")
+    refused(run("export", "--precision", "int9"), "'int9'", "--precision", "int8")
+    refused(run("distill", "--preset", "huge"), "'huge'", "laptop", "smoke")
+    refused(run("distill", "--preset"), "--preset")
+    refused(run("distill", "--pairs", pairs, "--batch", 0), "batch", "positive")
 
 
 def test_missing_and_foreign_files_are_refused_in_one_line(run, teacher, pairs, tmp_path):
     none = tmp_path / "none"
     refused(run("distill", "--pairs", none, "--out", tmp_path / "s"), none, "does not exist")
-    refused(run("pairs", "--teacher", tmp_path / "none.pkl"), tmp_path / "none.pkl")
     (tmp_path / "text.pkl").write_text("hello")
     refused(run("convert", "--source", tmp_path / "text.pkl", "--out", tmp_path / "t"), "text.pkl", "it is a text")
-    refused(run("pairs", "--teacher", tmp_path / "none"), tmp_path / "none", "does not exist")
+    for name in ("none", "none.pkl"):
+        refused(run("pairs", "--teacher", tmp_path / name), tmp_path / name, "does not exist")
     refused(run("evaluate", "--generator", tmp_path), tmp_path, "config.json")
+    refused(run("evaluate", "--generator", teacher, "--teacher", none), none)
+    refused(run("evaluate", "--generator", "student", "--neighbours", tmp_path / "m.png"), "real")
     refused(run("pretrain", "--real", tmp_path / "none.zip", "--out", tmp_path / "t"), tmp_path / "none.zip")
     refused(run("pairs", "--teacher", teacher, "--psi", 0.7), "psi", "StyleGAN2")
     refused(run("pairs", "--teacher", teacher, "--out", teacher / "config.json"), teacher / "config.json")
@@ -432,12 +152,143 @@ def test_missing_and_foreign_files_are_refused_in_one_line(run, teacher, pairs, 
     assert len(kd.load_pairs(pairs)) == 12
 
 
-def test_a_stopped_command_says_that_it_continues(run, teacher, monkeypatch):
-    @functools.wraps(kd.make_pairs)
-    def stopped(**_):
+def test_a_stopped_command_says_that_it_continues(run, monkeypatch):
+    def stopped(*words):
+        assert words == (Path("o"), 7, kd.DistillConfig.preset("smoke"))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gsoc_kd.pairs.make_pairs", stopped)
-    code, out, err = run("pairs", "--teacher", teacher, "--per-class", 7)
+    monkeypatch.setattr("gsoc_kd.demo.demo", stopped)
+    code, out, err = run("demo", "--preset", "smoke", "--per-class", 7, "--out", "o")
     assert code == 130 and out == ""
-    assert err.strip().endswith(f"same command continues: gsoc-kd pairs --teacher {teacher} --per-class 7")
+    assert err.strip().endswith("same command continues: gsoc-kd demo --preset smoke --per-class 7 --out o")
+
+
+# ---------------------------------------------------------------- what the verbs do
+
+
+def test_pairs_holds_what_the_teacher_generates(run, teacher, tmp_path):
+    folder = tmp_path / "p"
+    code, out, _ = run("pairs", "--teacher", teacher, "--per-class", 5, "--seed", 3, "--chunk", 4, "--out", folder)
+    assert code == 0 and out.splitlines()[-1] == f"{folder}: 15 pairs, 5 per class, generated by teacher"
+    made = kd.load_pairs(folder)
+    assert made.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    z = np.concatenate([draw_latents(3, chunk, count, 8) for chunk, count in enumerate((4, 4, 4, 3))])
+    assert np.array_equal(made.latents, z) and made.images.std() > 1
+    x = load_network(teacher, (ConvGenerator,))(torch.from_numpy(z).float(), torch.from_numpy(made.labels))
+    grey_levels = np.abs(made.images.astype(int) - to_uint8(x).numpy())
+    assert grey_levels.max() <= 1  # a batch of another size may round once differently
+
+
+def test_convert_makes_a_folder_that_pairs_can_ask(run, tmp_path):
+    (tmp_path / "cifar10.pkl").write_bytes(official_bytes("cond_64"))
+    code, out, _ = run("convert", "--source", tmp_path / "cifar10.pkl", "--out", tmp_path / "t")
+    assert code == 0 and out == f"{tmp_path / 't'}: converted; ask it with: gsoc-kd pairs --teacher {tmp_path / 't'}\n"
+    for name in ("t", "cifar10.pkl"):
+        out = tmp_path / f"p-{name}"
+        code, told, _ = run("pairs", "--teacher", tmp_path / name, "--psi", 0.7, "--per-class", 2, "--out", out)
+        assert code == 0 and told.splitlines()[-1].endswith(f"8 pairs, 2 per class, generated by {name}")
+    ours, official = (kd.load_pairs(tmp_path / f"p-{name}") for name in ("t", "cifar10.pkl"))
+    assert np.array_equal(ours.images, official.images) and ours.images.std() > 1
+    assert ours.manifest["psi"] == 0.7 and ours.manifest["digest"] == official.manifest["digest"]
+
+
+def test_distill_trains_what_the_flags_ask_for(run, pairs, tmp_path):
+    code, out, _ = run("distill", "--pairs", pairs, "--out", tmp_path / "s", *SMOKE)
+    assert code == 0
+    assert out.endswith(f"{tmp_path / 's'}: done; score it with: gsoc-kd evaluate --generator {tmp_path / 's'}\n")
+    config, smoke = read_json(tmp_path / "s" / "config.json"), kd.DistillConfig.preset("smoke")
+    expected = {"kimg": 0.016, "batch": 4, "widths": [8, 8, 4], "disc_width": smoke.disc_width, "lr": smoke.lr}
+    assert {name: config[name] for name in expected} == expected
+    steps = [json.loads(line)["step"] for line in (tmp_path / "s" / "stats.jsonl").read_text().splitlines()]
+    assert steps == [2, 4]
+    assert tuple(kd.load_student(tmp_path / "s").config["widths"]) == (8, 8, 4)
+
+
+def test_pretrain_reads_class_folders_of_any_size_and_publishes(run, tmp_path):
+    real = class_folders(tmp_path / "real", ["cat", "dog"], 4, size=20)
+    words = ["pretrain", "--real", real, "--size", 16, "--out", tmp_path / "t", *SMOKE]
+    assert run(*words, "--no-publish")[0] == 0 and not (tmp_path / "t" / "float16").exists()
+    code, out, _ = run(*words)  # the run is there already
+    assert code == 0 and f"{tmp_path / 't' / 'float16'}: 0.0 MB, not scored, as these are other images" in out
+    assert read_json(tmp_path / "t" / "float16" / "provenance.json")["scores"] is None
+    for folder in (tmp_path / "t", tmp_path / "t" / "float16"):
+        made = kd.load_teacher(folder)
+        assert (made.num_classes, made.resolution, made.classes) == (2, 16, ("cat", "dog"))
+    code, _, err = run(*words, "--score-ticks", 2)
+    assert code == 2 and err.splitlines()[-1].startswith("gsoc-kd: error: --score-ticks must be 0"), err
+
+
+def test_pretrain_writes_the_scores_of_every_second_tick(run, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(kd, "evaluate", lambda network, **options: asked.append((network, options)) or SCORES)
+    real = class_folders(tmp_path / "real", CIFAR10_CLASSES, 1, size=32)
+    words = ["pretrain", "--real", real, "--out", tmp_path / "t", *SMOKE]
+    words += ["--widths", 8, 8, 8, 4, "--tick-kimg", 0.004, "--no-publish"]  # a flag's last value counts
+    code, _, err = run(*words, "--score-ticks", -1)
+    assert code == 2 and err.splitlines()[-1] == "gsoc-kd: error: --score-ticks must be at least 1, not -1", err
+    assert run(*words, "--score-ticks", 2)[0] == 0
+    rows = [json.loads(line) for line in (tmp_path / "t" / "stats.jsonl").read_text().splitlines()]
+    assert [(row.get("cifar_fd"), row.get("class_agreement")) for row in rows] == [(None, None), (8.0, 0.5)] * 2
+    assert [options["device"] for _, options in asked] == ["cpu"] * 2 and asked[0][0].resolution == 32
+
+
+def test_a_teacher_of_cifar10_is_published_with_its_scores(tmp_path, monkeypatch, capsys):
+    torch.manual_seed(0)
+    network, scored = ConvGenerator(**CIFAR10_SIZED), []
+    save_network(network, tmp_path / "run" / "generator", {"command": "gsoc-kd pretrain"})
+    monkeypatch.setattr("gsoc_kd.evaluation.publish.evaluate", lambda network: scored.append(network) or SCORES)
+    assert publish(tmp_path / "run", tmp_path / "given") == SCORES
+    assert "MB, CIFAR-FD 8.00, class agreement 50.0% (10,000 images)" in capsys.readouterr().out
+    told = read_json(tmp_path / "given" / "provenance.json")
+    assert told["scores"] == SCORES and told["command"] == "gsoc-kd pretrain" and len(told["hash"]) == 64
+    given = load_network(tmp_path / "given", (ConvGenerator,)).state_dict()
+    for name, tensor in network.state_dict().items():  # float16, and scored as they are loaded
+        assert torch.equal(given[name], tensor.half().float() if tensor.is_floating_point() else tensor)
+        assert torch.equal(given[name], scored[0].state_dict()[name])
+
+
+def test_evaluate_scores_a_generator(run, tmp_path):
+    torch.manual_seed(0)
+    save_network(ConvGenerator(**CIFAR10_SIZED), tmp_path / "mine")
+    words = ["--per-class", 130, "--seed", 5, "--teacher", tmp_path / "mine", "--out", tmp_path / "s.json"]
+    code, out, err = run("evaluate", "--generator", tmp_path / "mine", *words)
+    assert code == 0, err
+    scores = read_json(tmp_path / "s.json")
+    assert (scores["images"], scores["seed"], scores["agreement"]["l1"]) == (1300, 5, 0)
+    line = next(line for line in out.splitlines() if line.startswith("| mine |"))
+    assert f" {scores['cifar_fd']:.2f} | {scores['class_agreement']:.1%} |" in line
+    assert f"CIFAR-IS {scores['cifar_is']['mean']:.2f}\nto mine, pair by pair: L1 0.0 grey levels (other noise: " in out
+    assert f"{scores['cifar_fd_to_teacher']:.2f} (the teacher's, to itself: {scores['cifar_fd_to_teacher']:.2f})" in out
+
+
+def test_evaluate_hands_its_words_on_and_tells_every_score(run, teacher, tmp_path, monkeypatch):
+    asked, real = {}, class_folders(tmp_path / "real", "abc", 2, size=20)
+    scores = {**SCORES, "cifar_recall": 0.625, "floor": {"cifar_fd": 0.75, "images": 6}}
+    scores |= {"cifar_precision": 0.5, "cifar_kid": {"mean": 0.125}, "cifar_is": {"mean": 9.5}, "fid": 12.5}
+    scores |= {"inception_score": {"mean": 7.25}, "nearest_training": {"closer": 0.375}}
+    scores["reference"] = {"split": "real", "images": 6}
+    monkeypatch.setattr(kd, "evaluate", lambda **given: asked.update(given) or scores)
+    monkeypatch.setattr(sys.modules["gsoc_kd.evaluation.table"], "speed", lambda generator: 1234.0)
+    words = ["--real", real, "--test", real, "--size", 16, "--seed", 5, "--device", "cpu", "--inception", "download"]
+    files = {name: tmp_path / f"{name}.png" for name in ("mosaic", "neighbours")}
+    words += ["--mosaic", files["mosaic"], "--neighbours", files["neighbours"], "--out", tmp_path / "s.json"]
+    code, out, err = run("evaluate", "--generator", teacher, "--teacher", teacher, "--per-class", 130, *words)
+    assert code == 0, err
+    assert "CIFAR-precision 50.0%, CIFAR-KID 0.12500, CIFAR-IS 9.50\nFID 12.50, inception score 7.25 (10,000" in out
+    assert "nearest training neighbours: 37.5% are" in out and all(str(path) in out for path in files.values())
+    line = next(line for line in out.splitlines() if line.startswith("| teacher |"))
+    assert line.endswith("| 1,234 | 8.00 | 50.0% | 62.5% |") and "| – | – | – | 0.75 |" in out
+    assert read_json(tmp_path / "s.json") == scores and f"written to {tmp_path / 's.json'}" in out
+    sources = [(images.source, images.resolution, len(images)) for images in (asked.pop("real"), asked.pop("test"))]
+    assert sources == [("real", 16, 6)] * 2
+    assert asked.pop("generator").digest == asked.pop("teacher").digest == kd.load_teacher(teacher).digest
+    assert asked == dict(per_class=130, seed=5, inception="download", device="cpu", batch=250, **files)
+
+
+def test_export_writes_a_file_and_says_how_big_it_is(run, teacher, tmp_path):
+    pytest.importorskip("openvino")
+    code, out, _ = run("export", "--student", teacher, "--path", tmp_path / "s.xml", "--precision", "fp16")
+    size = sum((tmp_path / name).stat().st_size for name in ("s.xml", "s.bin"))
+    assert code == 0 and out.splitlines()[-1] == f"{tmp_path / 's.xml'}: fp16, {size / 1000:,.0f} kB with its .bin"
+    assert kd.load_exported(tmp_path / "s.xml").precision == "fp16"
+    refused(run("export", "--student", teacher, "--path", tmp_path / "s.pt"), tmp_path / "s.pt", ".onnx")

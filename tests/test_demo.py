@@ -5,23 +5,21 @@ import importlib
 import numpy as np
 import pytest
 import torch
-from gsoc_kd.pairs.folder import load_pairs
-from gsoc_kd.pairs.make import draw_latents
-from gsoc_kd.teachers.black_box import black_box
-from gsoc_kd.teachers.load import GENERATORS
 from PIL import Image
 
 from gsoc_kd.core.figures import class_grid, side_by_side
 from gsoc_kd.core.files import read_json
 from gsoc_kd.core.weights import load_network, network_hash
-from gsoc_kd.evaluation.table import cost
-from gsoc_kd.networks.conv import ConvGenerator
-from gsoc_kd.training.distill import DistillConfig
-from gsoc_kd.training.gan import averaged
+from gsoc_kd.evaluation import cost
+from gsoc_kd.networks import ConvGenerator
+from gsoc_kd.pairs import draw_latents, load_pairs
+from gsoc_kd.teachers import black_box
+from gsoc_kd.training import DistillConfig
 
 module = importlib.import_module("gsoc_kd.demo")
 CONFIG = DistillConfig.preset("smoke", kimg=0.032, tick_kimg=0.016)
-NAMES = ["real test images (floor)", "embedded teacher", "embedded student", "the student just made"]
+NAMES = ["real test images", "embedded teacher", "embedded student", "the student just made"]
+FILES = {"film.gif", "scores.json", "side_by_side.png", "student.png", "table.md"}
 
 
 def tiny(seed):
@@ -30,8 +28,8 @@ def tiny(seed):
 
 
 @pytest.fixture
-def embedded(monkeypatch):
-    """Tiny embedded networks, and an evaluation that only notes whom it was asked about."""
+def bundled(monkeypatch):
+    """Tiny bundled networks, and an evaluation that only notes whom it was asked about."""
     networks, asked = {"teacher": black_box(tiny(0)), "student": tiny(1)}, []
 
     def evaluate(generator):
@@ -42,64 +40,45 @@ def embedded(monkeypatch):
     monkeypatch.setattr(module, "load_student", lambda: networks["student"])
     monkeypatch.setattr(module, "evaluate", evaluate)
     monkeypatch.setattr(module, "floor_row", lambda: {"name": NAMES[0], "cifar_fd": 0.1, "images": 10_000})
-    monkeypatch.setattr(importlib.import_module("gsoc_kd.evaluation.evaluate"), "speed", lambda generator: 1234.0)
-    monkeypatch.setattr(averaged, "__defaults__", (2, 16))
+    monkeypatch.setattr(importlib.import_module("gsoc_kd.evaluation.table"), "speed", lambda generator: 1234.0)
     return networks, asked
 
 
-def test_the_demo_writes_all_it_names_and_a_second_call_reuses_it(embedded, tmp_path, capsys):
-    networks, asked = embedded
-    out = tmp_path / "demo"
+def test_the_demo_writes_all_it_names_and_a_second_call_reuses_it(bundled, tmp_path, capsys):
+    (networks, asked), out = bundled, tmp_path / "demo"
     rows = module.demo(out, per_class=8, config=CONFIG)
-    printed = capsys.readouterr().out
+    printed, table = capsys.readouterr().out, (out / "table.md").read_text()
+    assert {p.name for p in out.iterdir()} == {"pairs", "run", *FILES}
+    assert [text for text in [*FILES, "1/4", "2/4", "3/4", "4/4", table.strip()] if text not in printed] == []
 
-    assert [row["name"] for row in rows] == NAMES
-    assert {p.name for p in out.iterdir()} == {
-        "film.gif",
-        "pairs",
-        "run",
-        "scores.json",
-        "side_by_side.png",
-        "student.png",
-        "table.md",
-    }
-    pairs, student = load_pairs(out / "pairs"), load_network(out / "run" / "student", GENERATORS)
+    pairs = load_pairs(out / "pairs")
     assert len(pairs) == 32 and pairs.manifest["digest"] == networks["teacher"].digest
-    assert asked == [network_hash(n) for n in (networks["teacher"].network, networks["student"], student)]
-    for row, network in zip(rows[1:], (networks["teacher"].network, networks["student"], student)):
-        assert {key: row[key] for key in ("parameters", "macs")} == cost(network)
-        assert row["images_per_second"] == 1234.0 and row["weights"] == network_hash(network)
+    student = load_network(out / "run" / "generator", (ConvGenerator,))
+    scored = [networks["teacher"].network, networks["student"], student]
+    assert [row["name"] for row in rows] == NAMES and all(name in table for name in NAMES)
     assert [row["cifar_fd"] for row in rows] == [0.1, 1.5, 2.5, 3.5]
+    assert asked == [row["weights"] for row in rows[1:]] == [network_hash(network) for network in scored]
+    assert [{key: row[key] for key in ("parameters", "macs")} for row in rows[1:]] == [cost(n) for n in scored]
+    assert {row["images_per_second"] for row in rows[1:]} == {1234.0}
     assert read_json(out / "scores.json") == {row["name"]: row for row in rows[1:]}
 
-    table = (out / "table.md").read_text()
-    assert table.strip() in printed and all(name in table for name in NAMES)
-    assert all(f"{n}/4" in printed for n in (1, 2, 3, 4))
-    for name in ("student.png", "side_by_side.png", "film.gif", "scores.json", "table.md"):
-        assert name in printed
-
-    draw = black_box(student)
+    box = black_box(student)
     z, y = torch.from_numpy(draw_latents(7, 0, 20, 6)), torch.arange(20) % 4
-    expected = {
-        "student.png": class_grid(draw, 6, ("0", "1", "2", "3")),
-        "side_by_side.png": side_by_side(networks["teacher"](z, y), draw(z, y), columns=10, scale=3),
-    }
-    for name, picture in expected.items():
-        assert np.array_equal(np.asarray(Image.open(out / name)), np.asarray(picture)), name
-    with Image.open(out / "film.gif") as film:
-        assert film.n_frames == 2
+    both = side_by_side(networks["teacher"](z, y), box(z, y), columns=10, scale=3)
+    for name, image in (("student.png", class_grid(box, 6, ("0", "1", "2", "3"))), ("side_by_side.png", both)):
+        assert np.array_equal(np.asarray(Image.open(out / name)), np.asarray(image)), name
+    with Image.open(out / "film.gif") as animation:
+        assert animation.n_frames == 2
 
-    again = module.demo(out, per_class=8, config=CONFIG)  # nothing is drawn, trained or scored
-    assert again == rows and len(asked) == 3
+    assert module.demo(out, per_class=8, config=CONFIG) == rows and len(asked) == 3  # nothing is scored again
     networks["student"] = tiny(2)  # other weights: that row alone is new
     again = module.demo(out, per_class=8, config=CONFIG)
     assert len(asked) == 4 and asked[3] == again[2]["weights"] == network_hash(networks["student"])
     assert (again[2]["cifar_fd"], again[1], again[3]) == (4.5, rows[1], rows[3])
 
 
-def test_a_demo_that_was_stopped_goes_on_where_it_was(embedded, tmp_path, monkeypatch):
-    _, asked = embedded
-    evaluate = module.evaluate
+def test_a_demo_that_was_stopped_goes_on_where_it_was(bundled, tmp_path, monkeypatch):
+    (_, asked), evaluate = bundled, module.evaluate
 
     def stopped(generator):
         if len(asked) == 1:

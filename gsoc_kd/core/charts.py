@@ -1,6 +1,6 @@
-"""Drawings of numbers: the curves of a run, a study's rows, what networks cost against how good they are.
+"""Charts of numbers: the curves of a run, the rows of a study, what networks cost against how good they are.
 
-Every function gives a matplotlib Figure that no one shows twice: it is closed, and a notebook shows what a cell gives.
+Every function gives a matplotlib Figure that is closed, so that a notebook shows it once.
 """
 
 from statistics import mean
@@ -8,88 +8,62 @@ from statistics import mean
 from .files import InputError
 
 
-def curves(stats, keys, x="kimg"):
-    """Draws numbers of a run against its progress.
-
-    Args:
-        stats: list of dicts, one a tick, as a run's `stats` or its stats.jsonl. A tick without a key is left
-            out of that key's curve (scores are not measured at every tick).
-        keys: names to draw, or one name.
-        x: the name of the horizontal axis: "kimg", thousands of pairs or images seen, or "step" or "seconds".
-
-    Returns:
-        matplotlib Figure. Its vertical axis is logarithmic when all values are positive and span a factor 30.
-
-    Raises:
-        InputError: nothing in `stats`, or a name that no tick has.
-    """
+def _panels(width, height, count=1):
+    """A Figure of so many inches and its panels, side by side."""
     import matplotlib.pyplot as plt
 
+    figure, panels = plt.subplots(1, count, figsize=(width, height), sharey=True, layout="constrained", squeeze=False)
+    plt.close(figure)
+    for axes in panels[0]:
+        axes.grid(alpha=0.3)
+    return figure, panels[0]
+
+
+def curves(stats, keys, x="kimg"):
+    """Numbers of a run, a list of dicts (a run's `stats`), against its progress.
+
+    A dict without a key is left out of that key's curve. `keys`: names, or one name. `x`: "kimg" (thousands of pairs
+    or images seen), "step" or "seconds". InputError for a name that no dict has.
+    """
     keys = [keys] if isinstance(keys, str) else list(keys)
     known = sorted({name for tick in stats for name, value in tick.items() if value is not None})
-    for name in [x, *keys]:
-        if name not in known:
-            raise InputError(f"no tick has {name!r}; there are: {', '.join(known) or 'no ticks at all'}")
-    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
-    plt.close(figure)  # whoever called shows it; left open, a notebook would show it twice
-    drawn = []
+    if missing := [name for name in (x, *keys) if name not in known]:
+        raise InputError(f"no tick has {missing[0]!r}; there are: {', '.join(known) or 'no ticks at all'}")
+    figure, (axes,) = _panels(7, 3.5)
+    shown = []
     for key in keys:
-        ticks = [tick for tick in stats if tick.get(key) is not None and tick.get(x) is not None]
-        points = [(tick[x], tick[key]) for tick in ticks]
+        points = [(tick[x], tick[key]) for tick in stats if tick.get(key) is not None and tick.get(x) is not None]
         axes.plot(*zip(*points), label=key, marker="." if len(points) < 30 else None)
-        drawn += [value for _, value in points]
-    if min(drawn) > 0 and max(drawn) / min(drawn) >= 30:
+        shown += [value for _, value in points]
+    if min(shown) > 0 and max(shown) / min(shown) >= 30:
         axes.set_yscale("log")
-    axes.set_xlabel("thousands of pictures seen" if x == "kimg" else x)
+    axes.set_xlabel("thousands of images seen" if x == "kimg" else x)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))  # beside the curves
-    axes.grid(alpha=0.3)
     return figure
 
 
 def frontier(rows):
-    """Draws what a generator costs against how far its pictures are from real ones: down and left is better.
+    """What generators cost, in parameters and in multiply-accumulates, against CIFAR-FD: down and left is better.
 
-    Args:
-        rows: dicts as `evaluate.row` makes them: name, parameters, macs, cifar_fd. A row without a cost, as the floor
-            of real images, becomes a horizontal line. "marker", of matplotlib, sets a row apart, as "*" the teacher's.
-
-    Returns:
-        matplotlib Figure: parameters at the left, multiply-accumulates an image at the right, both logarithmic.
-
-    Raises:
-        InputError: a row without a name or CIFAR-FD, or no row with a cost.
+    rows: dicts with name, parameters, macs, cifar_fd, as `evaluation.table.row` makes them. One without a cost, such
+    as real images, is a horizontal line; "marker", of matplotlib, sets one apart. InputError where a number is missing.
     """
-    import matplotlib.pyplot as plt
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-    for one in rows:
-        if one.get("name") is None or one.get("cifar_fd") is None:
-            raise InputError(
-                f"a row of the frontier needs name and cifar_fd, this one has {', '.join(one) or 'nothing'}"
-            )
-    points = [one for one in rows if one.get("parameters") and one.get("macs")]
-    if not points:
-        raise InputError("no row has parameters and macs; rows as evaluate.row makes them do")
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
-    plt.close(figure)
+    points = [row for row in rows if row.get("parameters") and row.get("macs")]
+    if not points or any(row.get("name") is None or row.get("cifar_fd") is None for row in rows):
+        raise InputError("a frontier needs name and cifar_fd in every row, and parameters and macs in at least one")
+    figure, panels = _panels(9, 3.6, 2)
     for axes, key, label in zip(panels, ("parameters", "macs"), ("parameters", "multiply-accumulates an image")):
-        axes.set_xscale("log")
-        for one in points:
-            axes.scatter(
-                one[key],
-                one["cifar_fd"],
-                s=100 if "marker" in one else 36,
-                marker=one.get("marker", "o"),
-                label=str(one["name"]),
-            )
-        for one in rows:
-            if one not in points:
-                axes.axhline(one["cifar_fd"], linestyle="--", color="grey", linewidth=1, label=str(one["name"]))
-        axes.set_xlabel(label)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(EngFormatter())  # 200 k, 1 M
+        for row in rows:
+            if row not in points:
+                axes.axhline(row["cifar_fd"], linestyle="--", color="grey", linewidth=1, label=str(row["name"]))
+                continue
+            look = {"s": 100, "marker": row["marker"]} if "marker" in row else {"s": 36}
+            axes.scatter(row[key], row["cifar_fd"], label=str(row["name"]), **look)
+        axes.set(xscale="log", xlabel=label)
+        axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=EngFormatter())  # 200 k, 1 M
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.grid(alpha=0.3)
         axes.margins(x=0.1, y=0.08)
     panels[0].set_ylabel("CIFAR-FD")
     panels[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
@@ -97,33 +71,21 @@ def frontier(rows):
 
 
 def ladder(rows, title):
-    """A line for each row, the best (lowest mean) at the top, with a dot for each seed's number.
+    """A line for each row of {name: list of numbers}, the lowest mean at the top, with a dot for each number.
 
-    Args:
-        rows: {name: list of numbers}. The mean of the row `base`, where there is one, is a vertical line.
-        title: what the numbers are.
-
-    Returns:
-        matplotlib Figure.
-
-    Raises:
-        InputError: no rows, or one without numbers.
+    `title` says what they are; the mean of the row `base` is a vertical line. InputError for a row without numbers.
     """
-    import matplotlib.pyplot as plt
-
     if not rows or not all(rows.values()):
         raise InputError("a ladder needs at least one row, and at least one number in each")
     names = sorted(rows, key=lambda name: -mean(rows[name]))
-    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.3 * len(names)), layout="constrained")
-    plt.close(figure)
+    figure, (axes,) = _panels(8, 0.8 + 0.3 * len(names))
+    axes.grid(False, axis="y")
     for height, name in enumerate(names):
-        axes.plot(
-            rows[name], [height] * len(rows[name]), "o", color="black" if name == "base" else "tab:blue", alpha=0.7
-        )
+        colour = "black" if name == "base" else "tab:blue"
+        axes.plot(rows[name], [height] * len(rows[name]), "o", color=colour, alpha=0.7)
     if "base" in rows:
         axes.axvline(mean(rows["base"]), color="grey", linewidth=1)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"{title}, lower is better")
-    axes.grid(axis="x", alpha=0.3)
     return figure

@@ -10,12 +10,8 @@ from .files import InputError
 
 
 def whole(name, value, least=1, most=None):
-    """`value` as an int.
-
-    Raises:
-        InputError: it is not a whole number from `least` to `most`; `name` says in the message which one.
-    """
-    number = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    """`value` as an int; InputError, which calls it `name`, unless it is a whole number from `least` to `most`."""
+    number = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not number or value < least or (most is not None and value > most):
         span = f"at least {least}" if most is None else f"{least} to {most}"
         raise InputError(f"{name} must be a whole number of {span}, not {value!r}")
@@ -42,8 +38,5 @@ def fast_bfloat16(device):
 
 def hardware():
     """What computes here, in words: the GPU's name, or the number of CPU cores."""
-    return (
-        torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"{os.cpu_count()} CPU cores ({platform.machine()})"
-    )
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return gpu or f"{os.cpu_count()} CPU cores ({platform.machine()})"

@@ -18,11 +18,8 @@ class InputError(ValueError):
 
 def sha256(path):
     """Hex digest of a file's bytes."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
@@ -31,39 +28,9 @@ def writing(folder):
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
-        raise InputError(
-            f"{folder} cannot be written ({'the disk is full' if full else error}): mend that "
-            "and run the same command again; nothing that is done is lost"
-        ) from error
-
-
-def sweep(folder):
-    """Removes what killed processes left half written in `folder`; a folder caught between its old and its new state
-    is the old one again. What belongs to a process that lives is left alone."""
-    for rest in sorted(Path(folder).glob(".*.*.*")):  # .old before .tmp of one process
-        if not (match := re.fullmatch(r"\.(.+)\.(\d+)\.(tmp|old)", rest.name)) or _lives(int(match[2])):
-            continue
-        if match[3] == "old" and not rest.with_name(match[1]).exists():
-            os.replace(rest, rest.with_name(match[1]))
-        elif rest.is_dir():
-            shutil.rmtree(rest, ignore_errors=True)
-        else:
-            rest.unlink(missing_ok=True)
-
-
-def _lives(process):
-    if process == os.getpid():
-        return False  # an earlier one of that number
-    if os.name == "nt":  # there os.kill would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # somebody else's
-        pass
-    return True
+        reason = "the disk is full" if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)) else error
+        advice = "mend that and run the same command again; nothing that is done is lost"
+        raise InputError(f"{folder} cannot be written ({reason}): {advice}") from error
 
 
 @contextlib.contextmanager
@@ -85,23 +52,44 @@ def replacing_file(path):
 def replacing_folder(path):
     """The same for a folder: an older folder of that name stays until the new one is whole, then goes."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    temporary.mkdir(parents=True)
     try:
         yield temporary
         if path.exists():
             os.replace(path, old)
-        try:
-            os.replace(temporary, path)
-        except BaseException:
-            if old.exists():
-                os.replace(old, path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        os.replace(temporary, path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if old.exists() and not path.exists():  # the new one could not take its place
+            os.replace(old, path)
+        for rest in (temporary, old):
+            shutil.rmtree(rest, ignore_errors=True)
+
+
+def sweep(folder):
+    """Removes what killed processes left half written in `folder`; a folder caught between its old and its new state
+    is the old one again. What belongs to a process that lives is left alone."""
+    for rest in sorted(Path(folder).glob(".*.*.*")):  # .old before .tmp of one process
+        if not (match := re.fullmatch(r"\.(.+)\.(\d+)\.(tmp|old)", rest.name)) or _lives(int(match[2])):
+            continue
+        if match[3] == "old" and not rest.with_name(match[1]).exists():
+            os.replace(rest, rest.with_name(match[1]))
+        elif rest.is_dir():
+            shutil.rmtree(rest, ignore_errors=True)
+        else:
+            rest.unlink(missing_ok=True)
+
+
+def _lives(process):
+    if process == os.getpid():
+        return False  # an earlier one of that number
+    try:
+        return os.name == "nt" or os.kill(process, 0) is None  # on Windows os.kill would end it
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
 
 
 def write_json(path, value):
@@ -111,15 +99,10 @@ def write_json(path, value):
 
 
 def read_json(path):
-    """Reads a JSON file.
-
-    Raises:
-        InputError: the file is missing or is not JSON.
-    """
-    path = Path(path)
+    """What a JSON file holds; InputError where the file is missing or is not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path} is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not JSON, or not UTF-8
         raise InputError(f"{path} is not valid JSON ({error}); make it again or restore it") from None

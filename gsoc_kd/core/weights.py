@@ -2,15 +2,16 @@
 
 import datetime
 import hashlib
-import os
 import platform
 import subprocess
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from .checks import hardware
 from .files import InputError, read_json, replacing_folder, write_json, writing
 
 FILES = ("config.json", "model.safetensors", "provenance.json")
@@ -31,22 +32,22 @@ def save_network(network, folder, provenance=None, dtype=None):
     state = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
     if dtype is not None:
         state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()}
-    if bad := [name for name, t in state.items() if t.is_floating_point() and not torch.isfinite(t).all()]:
-        raise InputError(
-            f"not saved to {folder}: {bad[0]} holds NaN or infinite values (in {dtype or 'its'} precision)"
-        )
+    _check_finite(state, f"not saved to {folder}")
     with writing(folder), replacing_folder(folder) as temporary:
         (temporary / "model.safetensors").write_bytes(save(state))
         write_json(temporary / "config.json", {"class": type(network).__name__, **network.config})
         write_json(temporary / "provenance.json", provenance or {})
 
 
-def network_folder(folder):
-    """`folder` as a Path where a network may be written: new, empty, or an older network's.
+def _check_finite(state, where):
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise InputError(f"{where}: {name} ({tensor.dtype}) holds NaN or infinite values")
 
-    Raises:
-        InputError: a file stands there, or a folder with anything else in it, which writing would remove.
-    """
+
+def network_folder(folder):
+    """`folder` as a Path where a network may be written: new, empty, or an older network's; else an InputError,
+    because writing removes what stands there."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give the name of a folder for the network")
@@ -56,47 +57,29 @@ def network_folder(folder):
 
 
 def load_network(folder, classes):
-    """Reads a network that `save_network` wrote; float16 comes back as float32, in eval mode on the CPU.
-
-    Args:
-        folder: with config.json and model.safetensors.
-        classes: the network classes that may be in there.
+    """Reads a network, one of `classes`, that `save_network` wrote: in eval mode on the CPU, float16 as float32.
 
     Raises:
         InputError: missing or damaged files, an unknown class, unknown config keys, tensors that do not fit.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder with config.json and model.safetensors")
-    config = read_json(folder / "config.json")
+    about, path = Path(folder) / "config.json", Path(folder) / "model.safetensors"
+    config, kinds = read_json(about), {kind.__name__: kind for kind in classes}
     name = config.pop("class", None) if isinstance(config, dict) else None
-    kind = next((c for c in classes if c.__name__ == name), None)
-    if kind is None:
-        names = ", ".join(sorted(c.__name__ for c in classes))
-        raise InputError(f"{folder / 'config.json'}: class {name!r} is not one of {names}")
+    if not isinstance(name, str) or name not in kinds:
+        raise InputError(f"{about}: class {name!r} is not one of {', '.join(sorted(kinds))}")
     try:
-        network = kind(**config)
-    except Exception as error:  # noqa: BLE001  what a constructor raises depends on the field that is wrong
-        raise InputError(f"{folder / 'config.json'} does not fit {name}: {error}") from None
+        network = kinds[name](**config)
+    except (InputError, TypeError) as error:  # a value that the class refuses, a key that it does not know
+        raise InputError(f"{about} does not fit {name}: {error}") from error
     try:
-        state = load_file(folder / "model.safetensors")
+        state = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{folder / 'model.safetensors'} cannot be read ({error}); restore or make it again") from None
-    own = network.state_dict()
-    if wrong := sorted(set(own) ^ set(state)):
-        raise InputError(
-            f"{folder / 'model.safetensors'} does not fit config.json: tensor {wrong[0]} is "
-            f"{'missing' if wrong[0] in own else 'not part of ' + name}"
-        )
-    for key, tensor in state.items():
-        if tensor.shape != own[key].shape:
-            raise InputError(
-                f"{folder / 'model.safetensors'}: {key} has shape {tuple(tensor.shape)}, "
-                f"config.json asks for {tuple(own[key].shape)}"
-            )
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise InputError(f"{folder / 'model.safetensors'}: {key} holds NaN or infinite values")
-    network.load_state_dict(state)
+        raise InputError(f"{path} cannot be read ({error}); restore or make it again") from None
+    _check_finite(state, path)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, IndexError) as error:  # names what is missing, not known or of another shape
+        raise InputError(f"{path} does not fit config.json: {shorten(str(error), 300)}") from None
     return network.eval().requires_grad_(False)
 
 
@@ -112,12 +95,11 @@ def network_hash(network):
 
 def provenance(command, data, seconds=None, scores=None, **more):
     """Where weights come from: command, commit, data, hardware, duration, versions, date, scores; a dict."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "command": command,
         "commit": _commit(),
         "data": data,
-        "hardware": device or f"{os.cpu_count()} CPU cores ({platform.machine()})",
+        "hardware": hardware(),
         "seconds": None if seconds is None else round(seconds),
         "date": datetime.date.today().isoformat(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -130,9 +112,8 @@ def _commit():
     """The checkout's commit, with '+' when its code differs from it; None outside a checkout."""
 
     def git(*words):
-        return subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        command = ["git", "-C", Path(__file__).parent, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)  # not another project's commit

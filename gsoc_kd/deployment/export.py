@@ -1,9 +1,8 @@
-"""A student leaves Python: OpenVINO and ONNX files that turn latents and labels into finished pictures
-(docs/Deployment.md).
+"""A student leaves Python: OpenVINO and ONNX files that turn latents and labels into images (docs/Deployment.md).
 
-The file holds everything between z (N, z_dim) float32, y (N,) int64 and images (N, H, W, 3) uint8, so that
-its caller knows nothing of normalised latents or of [-1, 1]; N is free. What a caller must know stands in the
-file too: number and names of the classes, precision, the hash of the student.
+The file holds everything between z (N, z_dim) float32, y (N,) int64 and images (N, H, W, 3) uint8, so that its caller
+knows nothing of normalised latents or of [-1, 1]; N is free. What a caller must know stands in the file too: names of
+the classes, sizes, precision, the hash of the student.
 """
 
 import copy
@@ -19,15 +18,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..core.checks import whole
 from ..core.files import InputError, replacing_file, sha256
 from ..core.weights import network_hash
 from ..data.images import to_uint8
 from ..pairs.make import draw_latents
-from ..teachers.black_box import check_labels, check_latents
-from ..teachers.load import _class_names, _network_folder, load_student
+from ..teachers.black_box import Teacher
+from ..teachers.load import read_network
 
-PRECISIONS = ("fp32", "fp16", "int8")
-SUFFIXES = (".xml", ".onnx")
+PRECISIONS = {".xml": ("fp32", "fp16", "int8"), ".onnx": ("fp32",)}
 KEY = "gsoc_kd"  # our entry in the file's notes: OpenVINO's rt_info, ONNX's metadata_props
 CALIBRATION = (8, 250)  # batches and latents a batch that INT8 ranges are measured on
 STAY_FLOAT = ("MatMul", "Add", "Subtract", "Multiply", "Divide", "ReduceMean", "ReduceSum")  # in an int8 file
@@ -45,37 +44,26 @@ class Pictures(nn.Module):
         return to_uint8(self.network(z, weights))  # (N, H, W, 3)
 
 
-class Runner:
-    """An exported student: `runner(z, y)` -> numpy uint8 (N, H, W, 3), any N; what goes in is checked.
+class Runner(Teacher):
+    """An exported student as a Teacher: `runner(z, y)` -> numpy uint8 (N, H, W, 3), any N, on the processor.
 
-    Attributes: z_dim, num_classes, resolution, classes (names), precision, digest (the student's hash), path.
-
-    Raises (when called):
-        InputError: z or y of another shape or kind, not equally many, not finite, a label out of range.
+    It also has `path`, `precision` and `model`, OpenVINO's compiled model; `digest` is the hash of the student.
     """
 
     def __init__(self, path, model, notes, threads=None, batch=256):
-        ov = _need("openvino")
-        self.path, self.batch = Path(path), batch
-        self.precision, self.digest, self.classes = notes["precision"], notes["hash"], tuple(notes["classes"])
-        self.z_dim, self.num_classes, self.resolution = notes["z_dim"], len(self.classes), notes["resolution"]
+        self.path, self.precision, self.batch = path, notes["precision"], batch
         options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        if threads is not None:
-            options["INFERENCE_NUM_THREADS"] = threads
-        self.model = ov.compile_model(model, "CPU", options)
+        options |= {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
+        self.model = need("openvino").compile_model(model, "CPU", options)
+        sizes = {
+            "num_classes": len(notes["classes"]),
+            **{key: notes[key] for key in ("z_dim", "resolution", "classes")},
+        }
+        super().__init__(self._draw, name=f"{path.stem} ({self.precision})", digest=notes["hash"], **sizes)
 
-    @property
-    def __name__(self):
-        return f"{self.path.stem} ({self.precision})"
-
-    def __call__(self, z, y):
-        z, y = check_latents(z, self.z_dim).numpy(), check_labels(y, self.num_classes).numpy()
-        if len(z) != len(y):
-            raise InputError(f"{len(z)} latents but {len(y)} labels: give one label a latent")
-        parts = [slice(i, i + self.batch) for i in range(0, len(z), self.batch)]
-        images = [self.model({"z": z[part], "y": y[part]})[0] for part in parts]
-        empty = np.zeros((0, self.resolution, self.resolution, 3), np.uint8)
-        return np.concatenate([empty, *images])
+    def _draw(self, z, y):
+        parts = zip(z.split(self.batch), y.split(self.batch))
+        return np.concatenate([self.model({"z": some.numpy(), "y": labels.numpy()})[0] for some, labels in parts])
 
 
 def export(student="embedded", path="student.xml", precision: str = "fp32", seed: int = 0):
@@ -92,36 +80,35 @@ def export(student="embedded", path="student.xml", precision: str = "fp32", seed
         The path, a Path.
 
     Raises:
-        InputError: OpenVINO or nncf is not installed; an unknown precision or ending; a file that is not an
-            export stands there; what `load_student` refuses.
+        InputError: OpenVINO or nncf is not installed; an unknown precision or ending; a file that is not an export
+            stands there; what `load_student` refuses.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
+    if path.suffix not in PRECISIONS:
         raise InputError(f"{path} must end in .xml (OpenVINO) or .onnx (ONNX)")
-    if precision not in PRECISIONS:
-        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    if path.suffix == ".onnx" and precision != "fp32":
-        raise InputError(f"ONNX files are written in fp32; for {precision} give a path that ends in .xml")
-    names = ["onnx", "onnxscript"] if path.suffix == ".onnx" else ["nncf"] if precision == "int8" else []
-    for name in ["openvino", *names]:
-        _need(name)
+    if precision not in (known := PRECISIONS[path.suffix]):
+        raise InputError(f"the precision of {path.suffix} files is {' or '.join(known)}, not {precision!r}")
+    extra = ["onnx", "onnxscript"] if path.suffix == ".onnx" else ["nncf"] if precision == "int8" else []
+    for name in ["openvino", *extra]:
+        need(name)
     _check_place(path)
-    network = student if isinstance(student, nn.Module) else load_student(student)
-    classes = None if student is network else _class_names(_network_folder(student, "student"))
+    if isinstance(student, nn.Module):
+        network, classes = student, None
+    elif isinstance(student, str | Path):
+        network, _, classes = read_network(student, "student")
+    else:
+        raise InputError(f"a student is a folder or a network, not {type(student).__name__}")
     if not network.num_classes:
         raise InputError("this generator has no classes; only class-conditional ones can be exported")
-    notes = {
-        "z_dim": network.z_dim,
-        "resolution": network.resolution,
-        "precision": precision,
-        "classes": list(classes or map(str, range(network.num_classes))),
-        "hash": network_hash(network),
-    }
-    program = _traced(network)
-    if path.suffix == ".onnx":
-        _write_onnx(program, path, notes)
-    else:
-        _write_openvino(program, path, notes, precision, seed)
+    classes = list(classes or map(str, range(network.num_classes)))
+    notes = {"z_dim": network.z_dim, "resolution": network.resolution, "precision": precision, "classes": classes}
+    notes["hash"] = network_hash(network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of converters, about themselves
+        if path.suffix == ".onnx":
+            _write_onnx(_traced(network), path, notes)
+        else:
+            _write_openvino(_traced(network), path, notes, seed)
     return path
 
 
@@ -135,9 +122,8 @@ def load_exported(path, threads=None):
     Raises:
         InputError: no such file, not an export, xml and bin of different exports, OpenVINO is not installed.
     """
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise InputError(f"threads must be a whole number of at least 1, not {threads!r}")
-    ov, path = _need("openvino"), Path(path)
+    threads = None if threads is None else whole("threads", threads)
+    ov, path = need("openvino"), Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist; make it with gsoc_kd.export(student, {str(path)!r})")
     notes = _notes(path)
@@ -149,103 +135,73 @@ def load_exported(path, threads=None):
     try:
         return Runner(path, ov.Core().read_model(path), notes, threads)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} cannot be read by OpenVINO ({reason}); export again") from None
-
-
-# ---------------------------------------------------------------- the graph
+        raise InputError(f"{path} cannot be read by OpenVINO ({str(error).splitlines()[0]}); export again") from None
 
 
 def _traced(network):
     """The generator from z, y to uint8 as a graph that takes any N."""
-    pictures, n = Pictures(network), torch.export.Dim("n", min=1)
-    z, y = torch.zeros(3, network.z_dim), torch.zeros(3, dtype=torch.int64)
-    return torch.export.export(pictures, (z, y), dynamic_shapes={"z": {0: n}, "y": {0: n}})
-
-
-def _openvino_model(program):
-    ov = _need("openvino")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = ov.convert_model(program)
-    z, y = model.inputs
-    z.set_names({"z"})
-    y.set_names({"y"})
-    model.output(0).set_names({"images"})
-    return model
+    z, y, n = torch.zeros(3, network.z_dim), torch.zeros(3, dtype=torch.int64), torch.export.Dim("n", min=1)
+    return torch.export.export(Pictures(network), (z, y), dynamic_shapes={"z": {0: n}, "y": {0: n}})
 
 
 def _quantised(model, z_dim, num_classes, seed):
     """The model with 8-bit convolutions, ranges measured on noise and uniformly drawn labels alone.
 
-    The linear layers and the arithmetic of norms and gains stay in float: they are a small part of the work. So do the
-    convolutions that give the three colours: nothing after them evens out their rounding, and one sees it
-    (docs/Deployment.md).
+    Linear layers, norms and gains stay in float: they are a small part of the work. So do the convolutions that give
+    the three colours: nothing after them evens out their rounding, and one sees it (docs/Deployment.md).
     """
     batches, size = CALIBRATION
     rng = np.random.default_rng(seed)
-    data = [
-        {"z": draw_latents(seed, i, size, z_dim).astype(np.float32), "y": rng.integers(num_classes, size=size)}
-        for i in range(batches)
-    ]
-    colours = [
-        op.get_friendly_name()
-        for op in model.get_ops()
-        if op.get_type_name() == "Convolution" and op.output(0).get_partial_shape()[1] == 3
-    ]
+    latents = [draw_latents(seed, i, size, z_dim).astype(np.float32) for i in range(batches)]
+    data = [{"z": z, "y": rng.integers(num_classes, size=size)} for z in latents]
+    convolutions = [op for op in model.get_ops() if op.get_type_name() == "Convolution"]
+    colours = [op.get_friendly_name() for op in convolutions if op.output(0).get_partial_shape()[1] == 3]
     return quantise(model, data, STAY_FLOAT, colours, correct_bias=False)
 
 
 def quantise(model, data, kinds=(), names=(), correct_bias=True):
-    """An 8-bit copy of an OpenVINO model by nncf's default preset, without its bars.
+    """An 8-bit copy of an OpenVINO model by nncf's default preset, its ranges set by `data`, a list of inputs.
 
-    data: list of inputs, which set the ranges. kinds, names: operations that stay in float. correct_bias: biases make
-    up for what rounding moves a layer's mean by, which nncf estimates quickly, layer for layer.
+    kinds, names: operations that stay in float. correct_bias: biases make up for what rounding moves means by.
     """
-    nncf = _need("nncf")
-    options = importlib.import_module("nncf.quantization.advanced_parameters")
+    nncf = need("nncf")
     from nncf.common.logging import track_progress
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
 
     nncf.set_log_level(logging.ERROR)
+    options = {
+        "ignored_scope": nncf.IgnoredScope(types=list(kinds), names=list(names), validate=False),
+        "advanced_parameters": AdvancedQuantizationParameters(disable_bias_correction=not correct_bias),
+    }
     bar = track_progress.Progress  # draws widgets in a notebook and has no switch
-    track_progress.Progress = lambda *columns, **options: bar(*columns, **{**options, "disable": True})
+    track_progress.Progress = lambda *columns, **given: bar(*columns, **{**given, "disable": True})
     try:
-        return nncf.quantize(
-            model,
-            nncf.Dataset(data),
-            subset_size=len(data),
-            ignored_scope=nncf.IgnoredScope(types=list(kinds), names=list(names), validate=False),
-            advanced_parameters=options.AdvancedQuantizationParameters(disable_bias_correction=not correct_bias),
-        )
+        return nncf.quantize(model, nncf.Dataset(data), subset_size=len(data), **options)
     finally:
         track_progress.Progress = bar
 
 
-# ---------------------------------------------------------------- files
-
-
-def _write_openvino(program, path, notes, precision, seed):
+def _write_openvino(program, path, notes, seed):
     """xml and bin, written beside and renamed; the xml knows the bin's hash: a mixed pair is refused."""
-    ov, model = _need("openvino"), _openvino_model(program)
-    if precision == "int8":
+    ov = need("openvino")
+    model = ov.convert_model(program)
+    for port, name in zip([*model.inputs, *model.outputs], ("z", "y", "images")):
+        port.set_names({name})
+    if notes["precision"] == "int8":
         model = _quantised(model, notes["z_dim"], len(notes["classes"]), seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         made = Path(folder) / path.name
         for _ in range(2):  # the second time with the hash of the first bin
-            ov.save_model(model, made, compress_to_fp16=precision == "fp16")
+            ov.save_model(model, made, compress_to_fp16=notes["precision"] == "fp16")
             model.set_rt_info(json.dumps({**notes, "bin": sha256(made.with_suffix(".bin"))}), KEY)
         made.with_suffix(".bin").replace(path.with_suffix(".bin"))
         made.replace(path)
 
 
 def _write_onnx(program, path, notes):
-    onnx = _need("onnx")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = torch.onnx.export(
-            program, input_names=["z", "y"], output_names=["images"], dynamo=True, verbose=False
-        ).model_proto
+    onnx, names = need("onnx"), {"input_names": ["z", "y"], "output_names": ["images"]}
+    model = torch.onnx.export(program, **names, dynamo=True, verbose=False).model_proto
     onnx.helper.set_model_props(model, {KEY: json.dumps(notes)})
     with replacing_file(path) as temporary:
         onnx.save_model(model, temporary)
@@ -255,8 +211,7 @@ def _notes(path):
     """What `export` wrote about a file, a dict; None if it is not one of ours."""
     try:
         if path.suffix == ".onnx":
-            props = _need("onnx").load_model(path).metadata_props
-            return json.loads({p.key: p.value for p in props}[KEY])
+            return json.loads({p.key: p.value for p in need("onnx").load_model(path).metadata_props}[KEY])
         return json.loads(ElementTree.parse(path).getroot().find(f"rt_info/{KEY}").get("value"))
     except InputError:
         raise
@@ -269,12 +224,12 @@ def _check_place(path):
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file")
     pair = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-    if any(p.exists() for p in pair) and (not path.is_file() or _notes(path) is None):
-        there = next(p for p in pair if p.exists())
-        raise InputError(f"{there} is there already and is not an export of gsoc_kd; move it or give another name")
+    there = [p for p in pair if p.exists()]
+    if there and (not path.is_file() or _notes(path) is None):
+        raise InputError(f"{there[0]} is there already and is not an export of gsoc_kd; move it or give another name")
 
 
-def _need(name):
+def need(name):
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # nncf's import looks for CUDA's compiler
     try:
         return importlib.import_module(name)

@@ -1,6 +1,7 @@
-"""Networks whose features images are compared in, and how images go through them (docs/Evaluation.md)."""
+"""How images go through a feature network, and the network behind published FID (docs/Evaluation.md)."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -13,113 +14,60 @@ from ..data.images import to_float
 
 @torch.no_grad()
 def features(images, network, batch=100, progress=None):
-    """Runs a classifier over pictures, once.
+    """Runs a classifier over images, uint8 (N, H, W, 3), once: (features (N, D), logits (N, C)), both float32.
 
-    Args:
-        images: (N, H, W, 3) uint8 array, or an iterable of such arrays, for what does not fit into memory.
-        network: a network with `features_and_logits(x)`, or with `features(x)` besides its forward; used in
-            evaluation mode, without TF32, on the device it is on.
-        batch: pictures a step; about 100 is quickest on a CPU for a network like the judge.
-        progress: text of a progress bar; none by default.
-
-    Returns:
-        (features (N, D) float32, logits (N, C) float32).
+    `network` has `features_and_logits(x)`, or `features(x)` besides its forward; it is used in evaluation mode, without
+    TF32, on the device it is on. `batch`: about 100 is quickest on a CPU for a network like the evaluation classifier.
+    `progress`: text of a progress bar.
     """
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
+        raise InputError(f"images must be (N, H, W, 3) uint8 and at least one, got {images.shape} {images.dtype}")
     both = getattr(network, "features_and_logits", None) or (lambda x: (network.features(x), network(x)))
-    device = next(network.parameters()).device
-    chunks = [images] if isinstance(images, np.ndarray) else images
-    total = len(images) if isinstance(images, np.ndarray) else None
-    found, training = [], network.training
+    device, training, found = next(network.parameters()).device, network.training, []
     network.eval()
     try:
-        with (
-            tqdm(total=total, desc=progress, unit="img", disable=progress is None, leave=False) as bar,
-            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
-        ):
-            for chunk in chunks:
-                if chunk.dtype != np.uint8 or chunk.ndim != 4 or chunk.shape[3] != 3:
-                    raise InputError(f"images must be (N, H, W, 3) uint8, got {chunk.shape} {chunk.dtype}")
-                for start in range(0, len(chunk), batch):
-                    part = both(to_float(chunk[start : start + batch], device))  # (n, D), (n, C)
-                    found.append([p.float().cpu().numpy() for p in part])
-                    bar.update(len(found[-1][0]))
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            for start in tqdm(range(0, len(images), batch), progress, leave=False, disable=progress is None):
+                part = both(to_float(images[start : start + batch], device))  # (n, D), (n, C)
+                found.append([p.float().cpu().numpy() for p in part])
     finally:
         network.train(training)
-    if not found:
-        raise InputError("there are no images to take features of")
     return tuple(np.concatenate(parts) for parts in zip(*found))
 
 
 class InceptionFeatures(nn.Module):
     """The network of published FID and IS: pytorch-fid's port of the 2015 Inception, 2,048 pooled features.
 
-    forward and features_and_logits take (N, 3, H, W) in [-1, 1], enlarged bilinearly to 299 x 299. The logits
-    (N, 1008) leave out the bias, as the original Inception score does.
-
-    Args:
-        weights: path of pt_inception-2015-12-05-6726825d.pth; None or "download": from torch.hub's cache, or
-            downloaded into it (91 MB).
-
-    Raises:
-        InputError: no weights there, or not this network's.
+    features_and_logits takes (N, 3, H, W) in [-1, 1], enlarged bilinearly to 299 x 299. The logits (N, 1008) leave
+    out the bias, as the original Inception score does. `weights` is the path of pt_inception-2015-12-05-6726825d.pth;
+    None or "download" takes it from torch.hub's cache, or downloads it there (91 MB). InputError: no such weights.
     """
 
     name = "InceptionV3 of 2015-12-05 (pytorch-fid)"
     feature_width = 2048
 
     def __init__(self, weights=None):
+        from pytorch_fid import inception
+
         super().__init__()
+        url, named = inception.FID_WEIGHTS_URL, weights not in (None, "download")
+        path = Path(weights if named else f"{torch.hub.get_dir()}/checkpoints/{url.rsplit('/', 1)[1]}")
         try:
-            from pytorch_fid import inception
-        except ImportError:
-            raise InputError("Inception scores need pytorch-fid: pip install pytorch-fid") from None
-        path = _inception_file(weights, inception.FID_WEIGHTS_URL)
-        self.digest = sha256(path)
-        load = inception.load_state_dict_from_url
-        try:
+            if not named and not path.is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                torch.hub.download_url_to_file(url, str(path), hash_prefix="6726825d")
+            self.digest = sha256(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
-            inception.load_state_dict_from_url = lambda *args, **kwargs: state  # else it would download
-            self.body = inception.InceptionV3(resize_input=True, normalize_input=False)
+            with patch.object(inception, "load_state_dict_from_url", lambda *args, **kwargs: state):  # no download
+                self.body = inception.InceptionV3(resize_input=True, normalize_input=False)
             self.register_buffer("head", state["fc.weight"].float().clone())  # (1008, 2048)
-        except Exception as error:  # unpickling and load_state_dict raise many kinds
-            raise InputError(
-                f"{path} does not hold pytorch-fid's Inception weights "
-                f"({str(error).splitlines()[0] if str(error) else error!r}); {_WHERE}"
-            ) from None
-        finally:
-            inception.load_state_dict_from_url = load
+        except Exception as error:  # downloading, unpickling and load_state_dict raise many kinds
+            reason = str(error).splitlines()[0] if str(error) else repr(error)
+            todo = f"download {url} and give its path as inception=..., or go online and give inception='download'"
+            raise InputError(f"{path} is no file of pytorch-fid's Inception weights ({reason}): {todo}") from error
         self.eval()
 
     def features_and_logits(self, x):
         pooled = self.body(x)[0].flatten(1)  # (N, 2048)
         return pooled, pooled @ self.head.T  # (N, 1008)
-
-    def features(self, x):
-        return self.features_and_logits(x)[0]
-
-    def forward(self, x):
-        return self.features_and_logits(x)[1]
-
-
-_WHERE = (
-    "download pt_inception-2015-12-05-6726825d.pth from the fid_weights release of "
-    "github.com/mseitzer/pytorch-fid and give its path as inception=..., or connect to the internet "
-    "and give inception='download'"
-)
-
-
-def _inception_file(weights, url):
-    if weights not in (None, "download"):
-        if not Path(weights).is_file():
-            raise InputError(f"Inception weights {weights} do not exist; {_WHERE}")
-        return Path(weights)
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-    if not path.is_file():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), hash_prefix="6726825d")
-        except (OSError, RuntimeError) as error:
-            raise InputError(
-                f"Inception weights are not in {path.parent} and could not be downloaded ({error}); {_WHERE}"
-            ) from None
-    return path

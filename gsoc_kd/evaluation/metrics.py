@@ -1,16 +1,14 @@
 """Distances between sets of images: features first, then statistics, then formulas (docs/Evaluation.md).
 
-The formulas know nothing of networks. Run on the judge's features they give CIFAR-FD and CIFAR-KID, on
-Inception's features FID and KID; numbers from different feature networks cannot be compared.
+The formulas know nothing of networks; numbers from different feature networks cannot be compared.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from ..core.files import InputError
-
-# ---------------------------------------------------------------- statistics
 
 
 @dataclass(frozen=True)
@@ -25,17 +23,12 @@ class Statistics:
 def statistics(features, what="images"):
     """Mean and unbiased covariance of features (N, D), in float64; `what` names the images in errors.
 
-    Raises:
-        InputError: N <= D, for which the covariance is singular and a distance meaningless; or features that
-            are not finite.
+    InputError: not finite, or N <= D, for which the covariance is singular and a distance meaningless.
     """
     features = rows(features, what)
     count, width = features.shape
     if count <= width:
-        raise InputError(
-            f"too few images: {count:,} {what} cannot give a covariance of {width:,} features; "
-            f"at least {width + 1:,} are needed, use more images"
-        )
+        raise InputError(f"too few images: {count:,} {what} for {width:,} features; at least {width + 1:,} are needed")
     mean = features.mean(axis=0, dtype=np.float64)
     cov = np.zeros((width, width))
     for start in range(0, count, 4096):  # in blocks: no float64 copy of everything
@@ -44,71 +37,55 @@ def statistics(features, what="images"):
     return Statistics(mean, cov / (count - 1), count)
 
 
-# ---------------------------------------------------------------- formulas
-
-
 def frechet_distance(a, b):
     """Fréchet distance between two Gaussians (Statistics), squared as everybody reports it:
 
         |m_a - m_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2))
 
-    (Dowson & Landau 1982; FID: Heusel et al. 2017, arXiv 1706.08500, eq. 6). S_a S_b has real eigenvalues
-    >= 0, and the trace of its square root is the sum of their square roots: no matrix square root is needed.
-    What rounding leaves below zero is clipped.
+    (Dowson & Landau 1982; FID: Heusel et al. 2017, arXiv 1706.08500, eq. 6). S_a S_b has real eigenvalues >= 0, and
+    the trace of its square root is the sum of their square roots. What rounding leaves below zero is clipped.
     """
     if a.mean.shape != b.mean.shape:
-        raise InputError(
-            f"these statistics come from different feature networks: {a.mean.size} and "
-            f"{b.mean.size} features; make both with the same one"
-        )
-    eigenvalues = np.linalg.eigvals(np.asarray(a.cov, np.float64) @ np.asarray(b.cov, np.float64)).real
-    root = np.sqrt(np.clip(eigenvalues, 0, None)).sum()
-    shift = np.asarray(a.mean, np.float64) - np.asarray(b.mean, np.float64)
+        raise InputError(f"these statistics come from different networks: {a.mean.size} and {b.mean.size} features")
+    root = np.sqrt(np.clip(np.linalg.eigvals(a.cov @ b.cov).real, 0, None)).sum()
+    shift = a.mean - b.mean
     return max(0.0, float(shift @ shift + np.trace(a.cov) + np.trace(b.cov) - 2 * root))
 
 
 def kernel_distance(x, y, subsets=100, size=1000, seed=0):
-    """Kernel distance between features x (N, D) and y (M, D): the unbiased estimate of
+    """Kernel distance between features x (N, D) and y (M, D): the unbiased estimate, perhaps slightly negative, of
 
         MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y),   k(a, b) = (a.b / D + 1)^3
 
-    (KID: Binkowski et al. 2018, arXiv 1801.01401, section 4), x' and y' being other rows than x and y.
-
-    Returns:
-        (mean, standard deviation) over `subsets` random subsets of `size` rows each, drawn without
-        replacement by `seed`. Being unbiased, it may be slightly negative.
-
-    Raises:
-        InputError: fewer than `size` rows, or different widths.
+    (KID: Binkowski et al. 2018, arXiv 1801.01401, section 4), x' and y' being other rows than x and y; (mean, standard
+    deviation) over `subsets` random subsets of `size` rows each, drawn without replacement by `seed`.
     """
-    x, y = rows(x, "first images"), rows(y, "second images")
-    if x.shape[1] != y.shape[1]:
-        raise InputError(f"these features come from different networks: {x.shape[1]} and {y.shape[1]} wide")
+    x, y = pair(x, y)
     if min(len(x), len(y)) < size or size < 2:
-        raise InputError(
-            f"too few images: {len(x):,} and {len(y):,} for a kernel distance over subsets of "
-            f"{size:,}; at least {max(size, 2):,} of each are needed"
-        )
+        raise InputError(f"too few images: {len(x):,} and {len(y):,}; kernel distance needs {max(size, 2):,} of each")
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(subsets):
-        a = x[rng.choice(len(x), size, replace=False)].astype(np.float64)
-        b = y[rng.choice(len(y), size, replace=False)].astype(np.float64)
+        a, b = (v[rng.choice(len(v), size, replace=False)].astype(np.float64) for v in (x, y))
         within = sum(_kernel_sum(v, v) - (((v * v).mean(axis=1) + 1) ** 3).sum() for v in (a, b))
         values.append(within / (size * (size - 1)) - 2 * _kernel_sum(a, b) / size**2)
     return float(np.mean(values)), float(np.std(values))
 
 
+def _kernel_sum(a, b):
+    """Sum of the kernel over all pairs of rows."""
+    k = (a / a.shape[1]) @ b.T  # (size, size)
+    k += 1
+    return (k * k).ravel() @ k.ravel()
+
+
 def inception_score(probs, splits=10, seed=0):
-    """Inception score of class probabilities (N, C), each row summing to 1:
+    """Inception score of class probabilities (N, C), each row summing to 1 (else InputError):
 
         exp( E_x KL( p(y|x) || p(y) ) ),   p(y) = E_x p(y|x)
 
-    (Salimans et al. 2016, arXiv 1606.03498, section 4), between 1 and C. The rows are shuffled by `seed`
-    first: pictures in the order of their classes would otherwise be scored a class at a time.
-
-    Returns:
-        (mean, standard deviation) over `splits` equal parts.
+    (Salimans et al. 2016, arXiv 1606.03498, section 4), between 1 and C; (mean, standard deviation) over `splits`
+    equal parts. The rows are shuffled by `seed` first: in the order of the classes each part would hold one class.
     """
     probs = np.asarray(probs, np.float64)
     if probs.ndim != 2 or not np.allclose(probs.sum(axis=1), 1, atol=1e-3) or (probs < 0).any():
@@ -123,36 +100,33 @@ def inception_score(probs, splits=10, seed=0):
     return float(np.mean(scores)), float(np.std(scores))
 
 
-def class_agreement(predicted, asked, num_classes):
-    """Share of pictures to which a classifier gives the label that was asked for.
+def logits_score(logits):
+    """{mean, std}: the inception score of a network's logits (N, C)."""
+    return dict(zip(("mean", "std"), inception_score(torch.from_numpy(logits).double().softmax(dim=1).numpy())))
 
-    predicted, asked: (N,) integers. Returns the share overall in [0, 1], and a list of one share a class
-    (None for a class that was never asked for).
-    """
+
+def class_agreement(predicted, asked, num_classes):
+    """Share in [0, 1] of images to which a classifier gives the label that was asked for, and a list of one share for
+    each class (None for a class that was never asked for). predicted, asked: (N,) integers."""
     predicted, asked = np.asarray(predicted), np.asarray(asked)
     if predicted.shape != asked.shape or asked.ndim != 1 or not len(asked):
-        raise InputError(
-            f"predicted and asked must be equally long lists of labels, got shapes {predicted.shape} and {asked.shape}"
-        )
+        raise InputError(f"predicted and asked must be equally long, got shapes {predicted.shape} and {asked.shape}")
     right = predicted == asked
     classes = [right[asked == c] for c in range(num_classes)]
     return float(right.mean()), [float(hits.mean()) if len(hits) else None for hits in classes]
 
 
-def _kernel_sum(a, b):
-    """Sum of the kernel over all pairs of rows."""
-    k = (a / a.shape[1]) @ b.T  # (size, size)
-    k += 1
-    return (k * k).ravel() @ k.ravel()
-
-
 def rows(features, what):
+    """`features` as an array; InputError unless it is (N, D) and finite."""
     features = np.asarray(features)
-    if features.ndim != 2:
-        raise InputError(f"features of {what} must be (N, D), got shape {features.shape}")
-    if not np.isfinite(features).all():
-        raise InputError(f"features of {what} are not finite; check the network and the pictures")
+    if features.ndim != 2 or not np.isfinite(features).all():
+        raise InputError(f"features of {what} must be (N, D) and finite, got {features.shape}; check the network")
     return features
 
 
-# ---------------------------------------------------------------- features
+def pair(a, b):
+    """Two sets of features as arrays; InputError unless they are finite and have the same width."""
+    a, b = rows(a, "first images"), rows(b, "second images")
+    if a.shape[1] != b.shape[1]:
+        raise InputError(f"these features come from different networks: {a.shape[1]} and {b.shape[1]} wide")
+    return a, b

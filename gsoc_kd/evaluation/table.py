@@ -1,7 +1,7 @@
 """The results table: what a generator costs, how fast it is, what it scores (docs/Results.md)."""
 
-import statistics as numbers
-import time
+import statistics
+import timeit
 
 import torch
 
@@ -13,15 +13,13 @@ from .reference import load_reference
 def cost(network):
     """{"parameters": all of them, "macs": multiply-accumulates an image at batch 1}; for a Teacher, of the
     network behind it, both None where there is none."""
-    if isinstance(network, Teacher):
-        network = network.network
-    if network is None:
+    network = network.network if isinstance(network, Teacher) else network
+    if not isinstance(network, torch.nn.Module):
         return {"parameters": None, "macs": None}
     from torch.utils.flop_counter import FlopCounterMode
 
-    first, training = next(network.parameters()), network.training
-    z = torch.zeros(1, network.z_dim, device=first.device)
-    y = torch.zeros(1, dtype=torch.int64, device=first.device)
+    device, training = next(network.parameters()).device, network.training
+    z, y = torch.zeros(1, network.z_dim, device=device), torch.zeros(1, dtype=torch.int64, device=device)
     network.eval()
     with torch.enable_grad(), FlopCounterMode(display=False) as counter:  # without, convolutions may take short cuts
         network(z, y)
@@ -30,69 +28,44 @@ def cost(network):
 
 
 def speed(generator, batch=256, seconds=2.0):
-    """Images a second, as uint8 pictures: from the median time of a batch, of at least 3 and `seconds`."""
-    teacher = black_box(generator, batch=batch)
+    """uint8 images a second: from the median time of a batch, over at least 3 batches and `seconds`."""
+    teacher, times = black_box(generator, batch=batch), []
     z, y = draw_latents(0, 0, batch, teacher.z_dim), torch.arange(batch) % teacher.num_classes
     teacher(z, y)  # warm up
-    times = []
     while len(times) < 3 or sum(times) < seconds:
-        start = time.perf_counter()
-        teacher(z, y)
-        times.append(time.perf_counter() - start)
-    return batch / numbers.median(times)
+        times.append(timeit.timeit(lambda: teacher(z, y), number=1))
+    return batch / statistics.median(times)
 
 
 def row(name, generator, scores):
     """A row for `table`: name, cost and measured speed of a generator, and its scores."""
-    behind = generator.network if isinstance(generator, Teacher) else generator
-    sizes = cost(behind if isinstance(behind, torch.nn.Module) else None)
-    return {"name": name, **sizes, "images_per_second": speed(generator), **scores}
+    return {"name": name, **cost(generator), "images_per_second": speed(generator), **scores}
 
 
 def floor_row(floor=None, name="real test images (floor)"):
-    """First row of a table: what real images score, a result's `floor`; default: the embedded reference's."""
+    """First row of a table: what real images score, a result's `floor`; default: the bundled reference's."""
     return {"name": name, **(floor or load_reference().floor)}
 
 
 def table(rows):
     """GitHub markdown of dicts with name, parameters, macs, images_per_second, cifar_fd, class_agreement, cifar_recall
     (what is missing shows as –), then a sentence on what the numbers mean, with the `images` of each row."""
-    lines = [
-        "| | parameters | MACs an image | images/s | CIFAR-FD | class agreement | CIFAR-recall |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    formats = {
-        "parameters": _short,
-        "macs": _short,
-        "images_per_second": "{:,.0f}".format,
-        "cifar_fd": "{:.2f}".format,
-        "class_agreement": "{:.1%}".format,
-        "cifar_recall": "{:.1%}".format,
-    }
+    columns = [("parameters", "parameters", _short), ("macs", "MACs an image", _short)]
+    columns += [("images_per_second", "images/s", "{:,.0f}".format), ("cifar_fd", "CIFAR-FD", "{:.2f}".format)]
+    share = "{:.1%}".format
+    columns += [("class_agreement", "class agreement", share), ("cifar_recall", "CIFAR-recall", share)]
+    lines = [f"| | {' | '.join(title for _, title, _ in columns)} |", f"|---|{'--:|' * len(columns)}"]
     for entry in rows:
-        cells = ["–" if entry.get(key) is None else show(entry[key]) for key, show in formats.items()]
+        cells = ["–" if entry.get(key) is None else show(entry[key]) for key, _, show in columns]
         lines.append(f"| {' | '.join([str(entry['name']), *cells])} |")
     counts = [(entry["name"], entry["images"]) for entry in rows if entry.get("images")]
+    told = ", ".join(f"{name}: {count:,} images" for name, count in counts) or "image counts not given"
     if len({count for _, count in counts}) == 1:
         told = f"{counts[0][1]:,} images a row"
-    else:
-        told = ", ".join(f"{name}: {count:,} images" for name, count in counts) or "image counts not given"
-    against = next(
-        (
-            f", against {e['reference']['images']:,} real ones ({e['reference']['split']})"
-            for e in rows
-            if e.get("reference")
-        ),
-        "",
-    )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"CIFAR-FD and CIFAR-recall are measured in the features of this package's "
-            f"own judge and cannot be compared with published FID or recall; {told}{against}.",
-        ]
-    )
+    if reference := next((entry["reference"] for entry in rows if entry.get("reference")), None):
+        told += f", against {reference['images']:,} real ones ({reference['split']})"
+    scale = "CIFAR-FD and CIFAR-recall are measured in the features of this package's own judge"
+    return "\n".join([*lines, "", f"{scale} and cannot be compared with published FID or recall; {told}."])
 
 
 def _short(value):

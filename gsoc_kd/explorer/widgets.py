@@ -1,8 +1,7 @@
-"""The explorer: `explore()` puts sliders on a point (points.py says what a point is and draws it).
+"""The explorer: `explore()` puts sliders on a point (points.py says what a point is and generates its image).
 
-The student is drawn at once, in milliseconds. A teacher may be twenty times slower, so its picture follows: it
-is drawn in a thread of its own, and of many requests only the newest (`Newest`). Core widgets only: they work
-with ipywidgets 7.7, as on Colab, and 8.1.
+The student's image is there in milliseconds. A teacher's, which may take twenty times longer, follows: a thread of its
+own generates it, and of many requests only the newest. Core widgets only, those of ipywidgets 7.7 (Colab) and 8.1.
 """
 
 import asyncio
@@ -33,28 +32,18 @@ def explore(student="embedded", teacher="embedded", classes=None, scale=8):
         student: a network with z_dim and num_classes, or what else `load_student` takes.
         teacher: the teacher it was distilled from, as `load_teacher` takes it; None leaves it out. Where a
             StyleGAN2 network is behind it, there is a slider for its truncation.
-        classes: their names; else the teacher's, else numbers.
-        scale: enlargement of the pictures.
+        classes, scale: their names (else the teacher's, else numbers); enlargement of the images.
 
-    Returns:
-        ipywidgets VBox (7.7 and 8.1). Its `.parts` names the widgets: `parts.seed.value = 3` moves a slider.
-
-    Raises:
-        InputError: student and teacher differ in latents or classes; the wrong number of names.
+    Returns an ipywidgets VBox (7.7 and 8.1). Its `.parts` names the widgets: `parts.seed.value = 3` moves a slider.
     """
-    from_package = isinstance(student, str) and student == "embedded"
-    student = load_student(student)
-    if teacher is not None:
-        teacher = load_teacher(teacher)
-        if sizes(teacher) != sizes(student):
-            raise InputError(
-                f"the student takes (z_dim, classes) {sizes(student)}, the teacher "
-                f"{sizes(teacher)}: give the teacher that it was distilled from, or teacher=None"
-            )
+    default = CIFAR10_CLASSES if isinstance(student, str) and student == "embedded" else None
+    student, teacher = load_student(student), None if teacher is None else load_teacher(teacher)
+    if teacher is not None and sizes(teacher) != sizes(student):
+        differ = f"the student takes (z_dim, classes) {sizes(student)}, the teacher {sizes(teacher)}"
+        raise InputError(f"{differ}: give the teacher that it was distilled from, or teacher=None")
     _, num_classes = sizes(student)
-    names = classes or getattr(teacher, "classes", None) or getattr(student, "classes", None)
-    names = names or (CIFAR10_CLASSES if from_package else range(num_classes))
-    names = [str(name) for name in names]
+    names = classes or getattr(teacher, "classes", None) or getattr(student, "classes", None) or default
+    names = [str(name) for name in names or range(num_classes)]
     if len(names) != num_classes:
         raise InputError(f"classes has {len(names)} names, the student {num_classes} classes")
     parts, app = _widgets(names, teacher)
@@ -64,24 +53,18 @@ def explore(student="embedded", teacher="embedded", classes=None, scale=8):
 
 
 def _connect(parts, names, student, teacher, scale):
-    """Makes the controls in `parts` draw: every change the student, and the teacher if it is shown."""
+    """Makes the controls in `parts` act: every change on the student, and on the teacher if it is shown."""
 
     def where():
-        return dict(
-            seed=parts.seed.value,
-            y=parts.label.value,
-            to=parts.to.value,
-            mix=parts.mix.value,
-            seed_to=parts.seed_to.value,
-            walk=parts.walk.value,
-        )
+        point = {name: getattr(parts, name).value for name in ("label", "seed", "to", "mix", "seed_to", "walk")}
+        return {"y": point.pop("label"), **point}
 
     def draw(generator, point):
         return png_bytes(grid(picture(generator, **point)[None], columns=1, scale=scale, pad=0))
 
     def show(role, point, png):
         getattr(parts, role).value = png
-        getattr(parts, f"save_{role}").value = _link(png, _file_name(role, names, point))
+        getattr(parts, f"save_{role}").value = _link(png, _file_name(role, names, **point))
 
     def draw_teacher(point, psi):
         return point, draw(teacher if psi == teacher.psi else truncated(teacher, psi), point)
@@ -99,10 +82,11 @@ def _connect(parts, names, student, teacher, scale):
         parts.note.value = escape(f"{type(error).__name__}: {error}")
 
     def redraw(_=None):
-        point = where()
+        point, beside = where(), teacher is not None and parts.beside.value
         show("student", point, draw(student, point))
-        if teacher is not None and parts.beside.value:
-            parts.title.value = "teacher ..."  # until its picture has followed
+        parts.panel.layout.display = None if beside else "none"
+        if beside:
+            parts.title.value = "teacher ..."  # until its image has followed
             ask_teacher(point, teacher.psi if parts.psi is None else parts.psi.value)
 
     def renew(_):
@@ -111,21 +95,14 @@ def _connect(parts, names, student, teacher, scale):
         parts.walk.observe(redraw, names="value")
         parts.seed.value = (parts.seed.value + 1 + secrets.randbelow(SEEDS - 1)) % SEEDS  # never the same
 
-    def show_or_hide(_=None):
-        parts.panel.layout.display = None if parts.beside.value else "none"
-        redraw()
-
-    show("student", where(), draw(student, where()))
-    if teacher is None:
-        parts.panel.layout.display = "none"
-    else:
-        show_teacher(draw_teacher(where(), teacher.psi))  # the first one at once: if it fails, explore() does
     ask_teacher = Newest(draw_teacher, show_teacher, teacher_failed)
-    for control in (parts.label, parts.to, parts.mix, parts.seed, parts.seed_to, parts.walk, parts.psi):
-        if control is not None:
+    if teacher is not None:
+        show_teacher(draw_teacher(where(), teacher.psi))  # the first one at once: if it fails, explore() does
+    show("student", where(), draw(student, where()))
+    for name in ("label", "to", "mix", "seed", "seed_to", "walk", "beside", "psi"):
+        if (control := getattr(parts, name)) is not None:
             control.observe(redraw, names="value")
     parts.new_seed.on_click(renew)
-    parts.beside.observe(show_or_hide, names="value")
 
 
 def _widgets(names, teacher):
@@ -133,60 +110,44 @@ def _widgets(names, teacher):
     import ipywidgets as widgets
 
     options = [(name, index) for index, name in enumerate(names)]
-    style, wide = {"description_width": "7.5em"}, widgets.Layout(width="25em")
+    look = {"style": {"description_width": "7.5em"}, "layout": widgets.Layout(width="25em")}
 
-    def slider(kind, description, most, step, **more):
-        return kind(
-            description=description,
-            min=0,
-            max=most,
-            step=step,
-            continuous_update=False,
-            style=style,
-            layout=wide,
-            **more,
-        )
+    def slider(kind, description, most, step, value=0):
+        return kind(value=value, description=description, max=most, step=step, continuous_update=False, **look)
 
     parts = SimpleNamespace(
         label=widgets.ToggleButtons(options=options, value=0, style={"button_width": "6.5em"}),
-        to=widgets.Dropdown(
-            options=options, value=min(1, len(names) - 1), description="second class", style=style, layout=wide
-        ),
+        to=widgets.Dropdown(options=options, value=min(1, len(names) - 1), description="second class", **look),
         mix=slider(widgets.FloatSlider, "mix", 1.0, 0.05),
         seed=slider(widgets.IntSlider, "seed", SEEDS - 1, 1),
         new_seed=widgets.Button(description="new seed", layout=widgets.Layout(margin="2px 2px 10px 7.9em")),
         seed_to=slider(widgets.IntSlider, "second seed", SEEDS - 1, 1, value=1),
         walk=slider(widgets.FloatSlider, "walk", 1.0, 0.05),
         beside=widgets.Checkbox(value=teacher is not None, description="teacher beside student", indent=False),
-        student=widgets.Image(format="png"),
-        save_student=widgets.HTML(),
-        teacher=widgets.Image(format="png"),
-        save_teacher=widgets.HTML(),
         title=widgets.Label("teacher"),
         note=widgets.HTML(layout=widgets.Layout(max_width="20em")),
         psi=None,
     )
-    parts.panel = widgets.VBox([parts.title, parts.teacher, parts.save_teacher, parts.note])
+    parts.student, parts.teacher = widgets.Image(format="png"), widgets.Image(format="png")
+    parts.save_student, parts.save_teacher = widgets.HTML(), widgets.HTML()
     controls = [parts.seed, parts.new_seed, parts.to, parts.mix, parts.seed_to, parts.walk]
-    if teacher is not None:
-        if isinstance(teacher.network, StyleGAN2Generator):
-            parts.psi = slider(widgets.FloatSlider, "truncation", max(1.0, teacher.psi), 0.01, value=teacher.psi)
-        else:  # a black box shows no knob that it has not
-            fixed = "" if teacher.psi == 1 else f"; this one was made with psi {teacher.psi:g}"
-            without = widgets.Label(f"truncation: only StyleGAN2 teachers have one{fixed}")
-        controls += [parts.beside, without if parts.psi is None else parts.psi]
-    pictures = [widgets.VBox([widgets.Label("student"), parts.student, parts.save_student]), parts.panel]
-    for box in pictures:  # a box must not stretch its picture to the width of a note
-        box.layout = widgets.Layout(margin="0 1em 0 0", align_items="flex-start")
-    return parts, widgets.VBox(
-        [parts.label, widgets.HBox([*pictures, widgets.VBox(controls)], layout=widgets.Layout(flex_flow="row wrap"))]
-    )
+    if teacher is not None and isinstance(teacher.network, StyleGAN2Generator):
+        parts.psi = slider(widgets.FloatSlider, "truncation", max(1.0, teacher.psi), 0.01, teacher.psi)
+        controls += [parts.beside, parts.psi]
+    elif teacher is not None:  # a black box shows no knob that it has not
+        made = "" if teacher.psi == 1 else f"; this one was made with psi {teacher.psi:g}"
+        controls += [parts.beside, widgets.Label(f"truncation: only StyleGAN2 teachers have one{made}")]
+    beside = widgets.VBox([widgets.Label("student"), parts.student, parts.save_student])
+    parts.panel = widgets.VBox([parts.title, parts.teacher, parts.save_teacher, parts.note])
+    for box, shown in ((beside, True), (parts.panel, teacher is not None)):  # not stretched to the width of a note
+        display = None if shown else "none"
+        box.layout = widgets.Layout(margin="0 1em 0 0", align_items="flex-start", display=display)
+    row = widgets.HBox([beside, parts.panel, widgets.VBox(controls)], layout=widgets.Layout(flex_flow="row wrap"))
+    return parts, widgets.VBox([parts.label, row])
 
 
 def truncated(teacher, psi):
-    """The teacher with another truncation psi, its weights shared. InputError without a StyleGAN2 network."""
-    if not isinstance(teacher.network, StyleGAN2Generator):
-        raise InputError(f"{teacher.name} has no truncation: psi={psi} needs a StyleGAN2 network")
+    """The teacher (a StyleGAN2 network's) with another truncation psi, its weights shared."""
 
     def draw(z, y):
         device = next(teacher.network.parameters()).device
@@ -199,14 +160,12 @@ def truncated(teacher, psi):
 class Newest:
     """Of many requests the newest is answered: `newest(*state)` leads to show(draw(*state)) or failed(error).
 
-    In a running event loop, as in a notebook or behind Voila, `draw` runs in one thread of its own after
-    `pause` seconds without a newer request, and `show` in the loop, unless a newer request has come by then: the
-    loop is never kept waiting. Without a loop, as in a script, all of it happens at once.
+    In a running event loop (a notebook, Voila), `draw` runs in one thread of its own after `pause` seconds without a
+    newer request, and `show` in the loop, which is never kept waiting. In a script all of it happens at once.
     """
 
     def __init__(self, draw, show, failed, pause=PAUSE):
-        self.draw, self.show, self.failed, self.pause = draw, show, failed, pause
-        self.newest = None
+        self.draw, self.show, self.failed, self.pause, self.newest = draw, show, failed, pause, None
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explore")
 
     def __call__(self, *state):
@@ -228,28 +187,20 @@ class Newest:
         loop.call_later(self.pause, lambda: ticket is self.newest and self.worker.submit(work))
 
     def _answer(self, state):
-        """(what to call, with what)."""
         try:
-            return self.show, self.draw(*state)
+            return self.show, self.draw(*state)  # what to call, with what
         except Exception as error:  # anybody's teacher: the page says so, and the student goes on
             return self.failed, error
 
 
 def _link(png, name):
-    """A button that is a link: the browser saves the picture, wherever the kernel runs."""
-    data = base64.b64encode(png).decode()
-    return (
-        f'<a class="jupyter-button widget-button" download="{name}" href="data:image/png;base64,{data}" '
-        'style="text-decoration: none">save PNG</a>'
-    )
+    """A button that is a link: the browser saves the image, wherever the kernel runs."""
+    button = f'<a class="jupyter-button widget-button" style="text-decoration: none" download="{name}"'
+    return f'{button} href="data:image/png;base64,{base64.b64encode(png).decode()}">save PNG</a>'
 
 
-def _file_name(role, names, point):
+def _file_name(role, names, seed, y, to, mix, seed_to, walk):
     """gsoc_kd-student-ship-seed7.png; mix and walk are named where they are not 0."""
-    place = names[point["y"]]
-    if point["mix"]:
-        place += f"-to-{names[point['to']]}-{point['mix']:.2f}"
-    place += f"-seed{point['seed']}"
-    if point["walk"]:
-        place += f"-to-{point['seed_to']}-{point['walk']:.2f}"
-    return re.sub(r"[^\w.-]+", "_", f"gsoc_kd-{role}-{place}") + ".png"
+    shown = names[y] + (f"-to-{names[to]}-{mix:.2f}" if mix else "")
+    place = f"seed{seed}" + (f"-to-{seed_to}-{walk:.2f}" if walk else "")
+    return re.sub(r"[^\w.-]+", "_", f"gsoc_kd-{role}-{shown}-{place}") + ".png"

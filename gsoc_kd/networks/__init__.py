@@ -6,11 +6,5 @@ from .distylegan import DiStyleGANDiscriminator, DiStyleGANGenerator
 from .stylegan2 import StyleGAN2Generator
 from .stylegan2_disc import StyleGAN2Discriminator
 
-__all__ = [
-    "ConvGenerator",
-    "DiStyleGANDiscriminator",
-    "DiStyleGANGenerator",
-    "ProjectionDiscriminator",
-    "StyleGAN2Discriminator",
-    "StyleGAN2Generator",
-]
+__all__ = ["ConvGenerator", "DiStyleGANGenerator", "StyleGAN2Generator"]
+__all__ += ["DiStyleGANDiscriminator", "ProjectionDiscriminator", "StyleGAN2Discriminator"]

@@ -1,7 +1,7 @@
-"""What generators train against, and the augmentation of what discriminators see (docs/Objectives.md).
+"""What generators train against (docs/Objectives.md).
 
-A disc takes pictures x (N, 3, R, R) in [-1, 1] and labels y, (N,) int64 or (N, C) weights, and returns logits (N,) and
-the maps of its four convolutions, on which the feature loss is computed.
+A discriminator takes images x (N, 3, R, R) in [-1, 1] and labels y, (N,) int64 or (N, C) weights, and returns logits
+(N,) and the maps of its convolutions, on which the feature loss is computed.
 """
 
 import torch
@@ -10,63 +10,60 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..core.files import InputError
-from .layers import class_weights
-
-
-def _check_resolution(resolution):
-    if resolution < 16 or resolution % 16:
-        raise InputError(
-            f"a disc halves its pictures four times: their resolution must be a multiple of 16, got {resolution}"
-        )
+from .layers import check_sizes, class_weights
 
 
 class ProjectionDiscriminator(nn.Module):
-    """A light disc that takes the label by projection
-    (Miyato & Koyama 2018, arXiv 1802.05637): logit = v.h + e_y.h, h the sum over the last map.
+    """A light discriminator: logit = v.h + e_y.h, h the sum over the last map, e_y the embedded label ("projection",
+    Miyato & Koyama 2018, arXiv 1802.05637). The resolution must be a power of two from 16.
 
     Args:
-        group: minibatch standard deviation (Karras et al. 2017, arXiv 1710.10196, section 3): the last convolution also
-            sees how much groups of so many successive pictures differ, so that a generator that draws one picture a
+        group: `minibatch_deviation` over groups of so many images, so that a generator that generates one image per
             class is found out. The batch must be a multiple of it; 0: off.
         spectral: spectral norm on all layers (Miyato et al. 2018, arXiv 1802.05957); without it, train with R1.
     """
 
     def __init__(self, num_classes=10, resolution=32, width=64, group=0, spectral=True):
         super().__init__()
-        _check_resolution(resolution)
-        self.config = dict(num_classes=num_classes, resolution=resolution, width=width, group=group, spectral=spectral)
+        check_sizes(
+            dict(num_classes=num_classes, resolution=resolution, width=width, group=group), resolution=16, group=0
+        )
         self.num_classes, self.group = num_classes, group
         inputs, outputs = (3, width, 2 * width, 4 * width + (group > 0)), (width, 2 * width, 4 * width, 8 * width)
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 4, stride=2, padding=1) for i, o in zip(inputs, outputs))
-        self.output = nn.Linear(8 * width, 1)
-        self.embedding = nn.Linear(num_classes, 8 * width, bias=False)
+        self.output, self.embedding = nn.Linear(8 * width, 1), nn.Linear(num_classes, 8 * width, bias=False)
         if spectral:
             for layer in (*self.convs, self.output, self.embedding):
                 spectral_norm(layer)
 
     def forward(self, x, y):
-        maps = []
+        weights, maps = class_weights(y, self.num_classes, x.shape[0]), []
         for conv in self.convs:
-            if self.group and conv is self.convs[-1]:
-                x = torch.cat([x, minibatch_deviation(x, self.group)], 1)  # (N, 4 width + 1, ...)
-                x = aligned(conv, x) if x.is_cuda else conv(x)
-            else:
-                x = conv(x)
+            x = with_deviation(conv, x, self.group) if self.group and len(maps) == 3 else conv(x)
             x = F.leaky_relu(x, 0.2, inplace=True)
             maps.append(x)
         h = x.sum((2, 3))  # (N, 8 width)
-        e = self.embedding(class_weights(y, self.num_classes))
-        return self.output(h).squeeze(1) + (e * h).sum(1), maps
+        return self.output(h).squeeze(1) + (self.embedding(weights) * h).sum(1), maps
 
 
-def minibatch_deviation(x, group):
-    """(N, C, H, W) -> (N, 1, H, W): standard deviation within each group of successive pictures, averaged over C, H, W."""
+def minibatch_deviation(x, group, successive=True):
+    """(N, C, H, W) -> (N, 1, H, W): how much the images of a group differ: the standard deviation over the group,
+    averaged over C, H and W (Karras et al. 2017, arXiv 1710.10196, section 3). A group is `group` successive images or,
+    as in StyleGAN2, every (N / group)-th image. Raises InputError if N is no multiple of `group`."""
     n, _, h, w = x.shape
-    deviation = x.float().unflatten(0, (n // group, group)).var(1, unbiased=False).add(1e-8).sqrt().mean((1, 2, 3))
-    return deviation.repeat_interleave(group)[:, None, None, None].expand(n, 1, h, w).to(x.dtype)
+    if n % group:
+        raise InputError(f"a batch of {n} cannot be divided into groups of {group}; change the batch or the group")
+    sizes, axis = ((n // group, group), 1) if successive else ((group, n // group), 0)
+    groups = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(0, sizes)
+    deviation = groups.var(axis, unbiased=False).add(1e-8).sqrt().mean((1, 2, 3))  # one number per group
+    deviation = deviation.repeat_interleave(group) if successive else deviation.repeat(group)  # (N,)
+    return deviation[:, None, None, None].expand(n, 1, h, w).to(x.dtype)
 
 
-def aligned(conv, x, multiple=8):
-    """conv(x) with channels of zeros up to a multiple: the same sums, in the shape that tensor cores are made for."""
-    more = (0, 0, 0, 0, 0, -x.shape[1] % multiple)
-    return F.conv2d(F.pad(x, more), F.pad(conv.weight, more), conv.bias, conv.stride, conv.padding)
+def with_deviation(conv, x, group):
+    """conv of x and, as one more channel, its minibatch deviation. Channels of zeros up to a multiple of 8 change no
+    sum, but give the shape that a GPU's tensor cores are made for."""
+    n, channels, h, w = x.shape
+    zeros = -(channels + 1) % 8
+    x = torch.cat([x, minibatch_deviation(x, group), x.new_zeros(n, zeros, h, w)], 1)
+    return F.conv2d(x, F.pad(conv.weight, (0, 0, 0, 0, 0, zeros)), conv.bias, conv.stride, conv.padding)

@@ -4,51 +4,57 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..core.checks import whole
 from ..core.files import InputError
 
 
-def class_weights(y, num_classes):
-    """Labels as weights, float32: (N,) integers become one-hot rows, (N, num_classes) floats stay.
-
-    Raises:
-        InputError: another shape, or (where it costs no synchronisation, on the CPU) a label outside 0..C-1.
-    """
-    if y.ndim == 1 and not y.is_floating_point():
-        if y.device.type == "cpu" and len(y) and not 0 <= int(y.min()) <= int(y.max()) < num_classes:
-            raise InputError(f"labels y must lie in 0..{num_classes - 1}, got {int(y.min())}..{int(y.max())}")
-        return (y[:, None] == torch.arange(num_classes, device=y.device)).float()
-    if y.ndim == 2 and y.shape[1] == num_classes and y.is_floating_point():
+def class_weights(y, num_classes, count=None):
+    """Labels as weights, float32 (N, C): (N,) integers become one-hot rows, (N, C) floats stay. Raises InputError for
+    another shape, not `count` labels, or (on the CPU; a GPU would have to wait) a label outside 0..C-1."""
+    floats = isinstance(y, torch.Tensor) and y.is_floating_point()
+    if not isinstance(y, torch.Tensor) or not y.ndim or y.shape[1:] != ((num_classes,) if floats else ()):
+        raise InputError(f"labels y must be (N,) integers or (N, {num_classes}) class weights, got {kind(y)}")
+    if count is not None and y.shape[0] != count:
+        raise InputError(f"{y.shape[0]} labels y for {count} latents or images; give one each")
+    if floats:
         return y.float()
-    raise InputError(
-        f"labels y must be (N,) integers or (N, {num_classes}) class weights, got {tuple(y.shape)} {y.dtype}"
-    )
+    if y.device.type == "cpu" and y.numel() and not 0 <= int(y.min()) <= int(y.max()) < num_classes:
+        raise InputError(f"labels y must lie in 0..{num_classes - 1}, got {int(y.min())}..{int(y.max())}")
+    return (y[:, None] == torch.arange(num_classes, device=y.device)).float()
+
+
+def check_latents(z, z_dim):
+    """Raises InputError if z is no tensor of floats (N, z_dim)."""
+    if not isinstance(z, torch.Tensor) or z.ndim != 2 or z.shape[1] != z_dim or not z.is_floating_point():
+        raise InputError(f"latents z must be floats (N, {z_dim}), got {kind(z)}")
+
+
+def kind(value):
+    """What `value` is, for a message."""
+    if isinstance(value, torch.Tensor):
+        return f"{tuple(value.shape)} {value.dtype}"
+    return f"no tensor but {type(value).__name__}; gsoc_kd.black_box(network) takes arrays and lists too"
+
+
+def check_sizes(sizes, **least):
+    """Raises InputError if a size is no whole number of at least 1 (or `least`), or `resolution` no power of two."""
+    for name, value in sizes.items():
+        whole(name, value, least.get(name, 1))
+    if sizes["resolution"].bit_count() > 1:
+        raise InputError(f"resolution must be a power of two (4, 8, 16, ...), not {sizes['resolution']}")
 
 
 def normalise_z(z):
-    """Scales each latent to root mean square 1, as StyleGAN's mapping network does (Karras et al. 2018, section 2)."""
+    """Scales each row of z (N, D) to root mean square 1, as StyleGAN's mapping does (Karras et al. 2018, section 2)."""
     return z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
 
 
-def _check(z, y, z_dim):
-    for name, tensor in (("latents z", z), ("labels y", y)):
-        if not isinstance(tensor, torch.Tensor):
-            raise InputError(
-                f"{name} must be a tensor, got {type(tensor).__name__}; gsoc_kd.black_box(network) takes "
-                "arrays and lists too"
-            )
-    if z.ndim != 2 or z.shape[1] != z_dim or not z.is_floating_point():
-        raise InputError(f"latents z must be floats (N, {z_dim}), got {tuple(z.shape)} {z.dtype}")
-    if y.shape[:1] != z.shape[:1]:
-        raise InputError(f"latents z and labels y must be equally many, got {tuple(z.shape)} and {tuple(y.shape)}")
-
-
 class ConditionalBatchNorm(nn.Module):
-    """Batch norm whose gain and bias are linear in a condition: the class embedding, and the latent with skip_z."""
+    """Batch norm whose gain and bias are linear in a condition e (N, condition)."""
 
     def __init__(self, width, condition):
         super().__init__()
-        self.norm = nn.BatchNorm2d(width, affine=False)
-        self.affine = nn.Linear(condition, 2 * width)
+        self.norm, self.affine = nn.BatchNorm2d(width, affine=False), nn.Linear(condition, 2 * width)
         nn.init.normal_(self.affine.weight, std=0.02)
         nn.init.zeros_(self.affine.bias)
 
@@ -58,11 +64,9 @@ class ConditionalBatchNorm(nn.Module):
 
 
 class UpConv2d(nn.Conv2d):
-    """Nearest upsampling to twice the resolution, then this 3x3 convolution without bias.
-
-    While it trains, both are one transposed convolution with a 4x4 kernel, the 3x3 one summed over the four places of
-    its pixel: the same sums (but for rounding) with 16 products a pixel of the input instead of 36.
-    """
+    """Nearest upsampling to twice the resolution, then this 3x3 convolution without bias. While it trains, both are one
+    transposed convolution with a 4x4 kernel, the 3x3 one summed over the four places of its pixel: the same sums (but
+    for rounding) with 16 products per pixel of the input instead of 36."""
 
     def __init__(self, width_in, width_out):
         super().__init__(width_in, width_out, 3, padding=1, bias=False)
@@ -75,24 +79,10 @@ class UpConv2d(nn.Conv2d):
         return F.conv_transpose2d(x, kernel, stride=2, padding=1)
 
 
-def separable(width_in, width_out):
-    """A 3x3 convolution for each channel, then a 1x1 convolution that mixes them."""
-    return nn.Sequential(
-        nn.Conv2d(width_in, width_in, 3, padding=1, groups=width_in, bias=False),
-        nn.Conv2d(width_in, width_out, 1, bias=False),
-    )
-
-
 @torch.no_grad()
 def reestimate_batchnorm(network, batches):
-    """Measures batch-norm means and variances anew for the weights as they are, averaging over all batches.
-
-    Averaged weights (EMA) do not fit the averages that single weights left behind. Restores the train/eval mode.
-    A network without batch norm stays as it is.
-
-    Args:
-        batches: iterable of (z, y) on the network's device.
-    """
+    """Measures batch-norm means and variances anew for the weights as they are: averages over all batches (z, y).
+    Averaged weights (EMA) do not fit the statistics that single weights left behind. The train/eval mode stays."""
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return

@@ -3,10 +3,8 @@
 A convolution is a product of two polynomials: pixels x0 + x1 t + x2 t^2 ... by taps w0 + w1 t + w2 t^2. Evaluate
 both at some points, multiply the values, and find the polynomial through the results: 4 pixels by 3 taps make 6
 coefficients, so 6 points and 6 multiplications do, where the plain sum takes 12. In two dimensions 36 do for 144:
-
     Y = B ((E X E^T) * (G W G^T)) B^T           X: a tile of 4x4 pixels, W: 3x3 taps, Y: 6x6; tiles overlap and add
-
-E and G evaluate, B interpolates. Only the product in the middle meets each pair of channels: a matrix product a
+E and G evaluate, B interpolates. Only the product in the middle meets each pair of channels: a matrix product per
 point. This is F(4x4, 3x3) of Lavin & Gray 2015, "Fast algorithms for convolutional neural networks", arXiv
 1509.09308, transposed. With zeros between the pixels (up), x0 + x1 t^2, 2x2 pixels take 25 multiplications for 36,
 and the low-pass filter that follows is linear: it becomes part of B and costs nothing.
@@ -18,21 +16,15 @@ import torch
 import torch.nn.functional as F
 
 # By the step from pixel to pixel, 1 or (up) 2. Infinity is a point too; in all step * (TILE - 1) + 3.
-POINTS = {1: (0, 0.75, -0.75, 1.5, -1.5), 2: (0, 0.75, -0.75, 1.5)}
-TILE = {1: 4, 2: 2}
+POINTS, TILE = {1: (0, 0.75, -0.75, 1.5, -1.5), 2: (0, 0.75, -0.75, 1.5)}, {1: 4, 2: 2}
 FEWEST_CHANNELS, FEWEST_TILES = {1: 128, 2: 384}, {1: 128, 2: 512}  # with fewer it was no faster, one core
 
 
 def inference(x):
     """Whether x, on the CPU in float32, is computed for its values alone: no gradients, no tracing (export)."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-    )
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled():
+        return False
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 def suits(x, weight, up=False):
@@ -40,18 +32,8 @@ def suits(x, weight, up=False):
     if not inference(x) or weight.shape[2:] != (3, 3):
         return False
     step, (N, _, H, W) = 1 + up, x.shape
-    tile = TILE[step]
-    return (
-        H == W
-        and H % tile == 0
-        and min(weight.shape[:2]) >= FEWEST_CHANNELS[step]
-        and N * (H // tile) ** 2 >= FEWEST_TILES[step]
-    )
-
-
-def values(points, count):
-    """(n, count): takes `count` coefficients to values at the points and at infinity, where only the last counts."""
-    return torch.cat([torch.linalg.vander(points, N=count), torch.eye(count, dtype=points.dtype)[-1:]])
+    enough = min(weight.shape[:2]) >= FEWEST_CHANNELS[step] and N * (H // TILE[step]) ** 2 >= FEWEST_TILES[step]
+    return enough and H == W and H % TILE[step] == 0
 
 
 @functools.lru_cache
@@ -60,6 +42,10 @@ def matrices(size, fir):
     step = 2 if fir else 1
     points, tile = torch.tensor(POINTS[step], dtype=torch.float64), TILE[step]
     n = len(points) + 1
+
+    def values(points, count):  # (n, count): coefficients to values at the points and at infinity, the last coefficient
+        return torch.cat([torch.linalg.vander(points, N=count), torch.eye(count, dtype=torch.float64)[-1:]])
+
     E, G, inverse = values(points**step, tile), values(points, 3), torch.linalg.inv(values(points, n))
     B = torch.zeros(size // tile, n, step * (size - 1) + 3, dtype=torch.float64)
     for t in range(len(B)):
@@ -74,11 +60,9 @@ def matrices(size, fir):
 def convolve(x, weight, style, fir=None):
     """`F.conv2d(x * style, weight, padding=1)`; with `fir`, the same of twice the size.
 
-    Args:
-        x: (N, inputs, H, H); style: (N, inputs), a factor for each channel; weight: (outputs, inputs, 3, 3).
-        fir: four taps of a symmetric filter: zeros between the pixels, convolution, filter.
-    Returns:
-        (N, outputs, R, R), R = H or 2H, in the order (R, R, N, outputs) in memory, which is that of the products.
+    x is (N, inputs, H, H), style (N, inputs) a factor for each channel, weight (outputs, inputs, 3, 3). `fir` are four
+    taps of a symmetric filter: zeros between the pixels, convolution, filter. The result is (N, outputs, R, R), R = H
+    or 2H, in the order (R, R, N, outputs) in memory, which is that of the products.
     """
     (N, _, size, _), (outputs, inputs) = x.shape, weight.shape[:2]
     E, G, B = matrices(size, fir)
@@ -88,8 +72,7 @@ def convolve(x, weight, style, fir=None):
     E_row = torch.einsum("ai,tu->atui", E, torch.eye(T)).reshape(n * T, size)  # E and B for whole rows of pixels
     B_row = B.permute(2, 1, 0).reshape(R, n * T)
     x = x.permute(2, 3, 0, 1).contiguous()  # (size, size, N, inputs)
-    y = x.new_zeros(R, R, N, outputs)
-    products = x.new_empty(n, n, T * N, outputs)
+    y, products = x.new_zeros(R, R, N, outputs), x.new_empty(n, n, T * N, outputs)
     for t in range(T):  # a row of tiles
         v = (x[tile * t :][:tile] * style).view(tile, -1)
         v = E_row @ (E @ v).view(n, size, -1)  # (n, n * T, N * inputs)

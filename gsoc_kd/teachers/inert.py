@@ -1,9 +1,8 @@
 """Reads a pickle without running anything that is in it.
 
-A pickle is a small program: it names functions and calls them. Here every name must be on a short list, and
-each name on it stands for something inert: a dict, a record, a tensor. The list is what StyleGAN2-ADA's files
-need. They also carry the source text of their networks, which the official loader executes; here it stays a
-text. Tensors are pickles inside the pickle and go through `torch.load(weights_only=True)`.
+A pickle is a small program: it names functions and calls them. Here every name must be on a short list, and each name
+on it stands for something inert: a dict, a record, a tensor. The list is what StyleGAN2-ADA's files need. They also
+carry the source text of their networks, which the official loader executes; here it stays a text.
 """
 
 import io
@@ -32,12 +31,8 @@ def shown(value):
     return ascii(value)[:60]
 
 
-# Inert stand-ins. A pickle can call what it was given and set attributes of it: calling a stand-in only makes
-# another one, and attributes of one cannot be set.
-
-
 class Inert:
-    """Something out of a pickle: what it was called there, and a value."""
+    """Something out of a pickle: what it was called there, and a value. Its attributes cannot be set."""
 
     __slots__ = ("name", "value")
 
@@ -46,11 +41,11 @@ class Inert:
 
     def __setstate__(self, state):
         if self.name not in ("numpy.dtype", "numpy.ndarray"):  # their details are not needed
-            raise InputError(f"it sets the state of {self.name}, which an official file does not")
+            raise InputError(f"it sets the state of {shown(self.name)}, which an official file does not")
 
 
 class Function(Inert):
-    """A name on the list: `value` is what it stands for."""
+    """A name on the list: a pickle may call it, and gets what `value` makes of the arguments."""
 
     __slots__ = ()
 
@@ -60,31 +55,30 @@ class Function(Inert):
 
 def _module(meta):
     """A network or a layer: meta is a dict with type, version, module_src, class_name and state."""
-    if not isinstance(meta, dict) or meta.get("type") != "class" or not isinstance(meta.get("state"), dict):
+    kinds = dict(type=str, state=dict, module_src=str, class_name=str)
+    known = isinstance(meta, dict) and all(isinstance(meta.get(key), kind) for key, kind in kinds.items())
+    if not known or meta["type"] != "class":
         raise InputError("it holds a network in a layout that is not StyleGAN2-ADA's")
     if meta.get("version") != 6:
         raise InputError(f"its networks are stored in format version {shown(meta.get('version'))}, not 6")
-    if not isinstance(meta.get("module_src"), str) or not isinstance(meta.get("class_name"), str):
-        raise InputError("it holds a network whose source text or class name is no text")
-    if not re.search(rf"^class {re.escape(meta['class_name'])}\b", meta["module_src"], re.M):
-        raise InputError(f"the source text it carries does not define its class {shown(meta['class_name'])}")
-    return Inert(meta["class_name"], meta["state"])
+    name = meta["class_name"]
+    if not re.search(rf"^class {re.escape(name)}\b", meta["module_src"], re.M):
+        raise InputError(f"the source text it carries does not define its class {shown(name)}")
+    return Inert(name, meta["state"])
 
 
 def _storage(data):
-    """The numbers of a tensor, themselves a pickle inside the pickle -> Inert around a flat CPU tensor."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of other protocols
-            storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  a hostile or damaged pickle may raise anything
-        name = re.search(r"GLOBAL `?([\w.]+)", str(error))
-        what = f"asks for {shown(name[1])}, which no tensor needs" if name else "is damaged"
-        raise InputError(f"a tensor in it {what}") from None
-    if not isinstance(storage, torch.storage.TypedStorage):
-        raise InputError(f"a tensor in it holds {type(storage).__name__} where its numbers belong")
+    """The numbers of a tensor, a pickle inside the pickle, read with weights_only -> Inert around a flat CPU tensor."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of an old kind of storage
+        warnings.simplefilter("ignore")  # of other protocols and of an old kind of storage
+        try:
+            storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        except Exception as error:  # noqa: BLE001  a hostile or damaged pickle may raise anything
+            name = re.search(r"GLOBAL `?([\w.]+)", str(error))
+            what = f"asks for {shown(name[1])}, which no tensor needs" if name else "is damaged"
+            raise InputError(f"a tensor in it {what}") from None
+        if not isinstance(storage, torch.storage.TypedStorage):
+            raise InputError(f"a tensor in it holds {type(storage).__name__} where its numbers belong")
         return Inert("storage", torch.empty(0, dtype=storage.dtype).set_(storage.untyped()))
 
 
@@ -113,13 +107,12 @@ def allowed():
         "torch._utils._rebuild_tensor_v2": _tensor,
         "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
         "numpy.dtype": lambda kind, *_: Inert("numpy.dtype", kind),
-        "numpy.core.multiarray.scalar": _number,
-        "numpy._core.multiarray.scalar": _number,
-        "numpy.core.multiarray._reconstruct": lambda *_: Inert("numpy.ndarray"),
-        "numpy._core.multiarray._reconstruct": lambda *_: Inert("numpy.ndarray"),
         "numpy.ndarray": lambda *_: Inert("numpy.ndarray"),
         "_codecs.encode": lambda text, _: text.encode("latin1"),  # bytes, in old protocols
     }
+    for package in ("numpy.core", "numpy._core"):
+        functions[f"{package}.multiarray.scalar"] = _number
+        functions[f"{package}.multiarray._reconstruct"] = functions["numpy.ndarray"]
     types = {"dnnlib.util.EasyDict": dict, "collections.OrderedDict": OrderedDict, "builtins.set": set}
     return {name: Function(name, value) for name, value in functions.items()} | types
 
@@ -127,13 +120,8 @@ def allowed():
 class Reader(pickle.Unpickler):
     """An unpickler for which no other names exist than those on the list."""
 
-    def __init__(self, file):
-        super().__init__(file)
-        self.list = allowed()
-
     def find_class(self, module, name):
-        known = self.list.get(f"{module}.{name}")
-        if known is None:
+        if (known := allowed().get(f"{module}.{name}")) is None:
             raise InputError(f"it asks for {shown(f'{module}.{name}')}, which no official file needs")
         return known
 
@@ -145,15 +133,8 @@ def unpickle(data):
         InputError: why the pickle is refused. Nothing in it was run.
     """
     if data[:1] != b"\x80":
-        what = (
-            "empty"
-            if not data
-            else "a zip archive"
-            if data[:2] == b"PK"
-            else "a text (a web page saved as a file?)"
-            if data[:200].isascii()
-            else "no pickle"
-        )
+        what = "a text (a web page saved as a file?)" if data[:200].isascii() else "no pickle"
+        what = "a zip archive" if data[:2] == b"PK" else what if data else "empty"
         raise InputError(f"it is {what}, not a StyleGAN2-ADA file")
     if what := next((what for text, what in OTHERS.items() if text in data), None):
         raise InputError(f"it is {what}")

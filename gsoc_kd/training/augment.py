@@ -1,28 +1,41 @@
-"""Augmentation of what the discriminators see (docs/Objectives.md)."""
+"""Differentiable augmentation of what a discriminator sees (docs/Objectives.md)."""
 
 import torch
 import torch.nn.functional as F
 
 
-def augment(x, rng, shift=3, brightness=0.5, copies=1):
-    """Differentiable augmentation (Zhao et al. 2020, arXiv 2006.10738): random brightness and shift, a draw an image.
+def augment(x, light=None, theta=None):
+    """Brightness and shift, one draw for each image (Zhao et al. 2020, arXiv 2006.10738).
 
-    Both real and generated pictures go through it, so that a disc cannot learn the few real ones by heart.
+    Target and generated images both go through it, so that a discriminator cannot learn the few targets by heart. Where
+    two images belong to the same latent, they get the same draw and stay comparable.
 
     Args:
-        x: (N, 3, H, W) in [-1, 1]. rng: torch.Generator on x's device.
-        shift: at most so many pixels in each direction, zeros coming in. brightness: plus or minus so much.
-        copies: x consists of so many equal parts, image i of each of which gets the same draw: a teacher's picture
-            and the student's on the same noise stay comparable.
+        x: (N, 3, R, R) in [-1, 1].
+        light: (N, 1, 1, 1), added to all pixels. None, with theta: x as it is.
+        theta: (N, 2, 3), affine maps that shift by whole pixels; zeros come in.
+    """
+    if light is None:
+        return x
+    grid = F.affine_grid(theta, x.shape, align_corners=False)
+    shifted = F.grid_sample(x + light, grid, "nearest", "zeros", align_corners=False)
+    return shifted.contiguous(memory_format=torch.channels_last)
+
+
+def draw_augmentation(shape, resolution, shift, brightness, rng):
+    """The arguments `light` and `theta` of `augment` for images numbered by `shape`, e.g. (steps, N).
+
+    Args:
+        shift: at most so many pixels in each direction. brightness: plus or minus so much.
+        rng: torch.Generator; the tensors are on its device.
+
+    Returns:
+        (light (*shape, 1, 1, 1), theta (*shape, 2, 3)), or () where neither shift nor brightness is above 0.
     """
     if not shift and not brightness:
-        return x
-    n, _, h, w = x.shape
-    light = torch.rand(n // copies, 1, 1, 1, generator=rng, device=x.device) * 2 - 1
-    offsets = torch.randint(2 * shift + 1, (2, n // copies, 1, 1), generator=rng, device=x.device)
-    x = x + light.repeat(copies, 1, 1, 1) * brightness
-    top, left = offsets.repeat(1, copies, 1, 1)  # (N, 1, 1) each
-    padded = F.pad(x, (shift,) * 4).permute(0, 2, 3, 1)  # (N, H+2s, W+2s, 3)
-    rows = top + torch.arange(h, device=x.device)[None, :, None]  # (N, H, 1)
-    columns = left + torch.arange(w, device=x.device)[None, None, :]  # (N, 1, W)
-    return padded[torch.arange(n, device=x.device)[:, None, None], rows, columns].permute(0, 3, 1, 2)
+        return ()
+    light = (torch.rand(*shape, 1, 1, 1, generator=rng, device=rng.device) * 2 - 1) * brightness
+    pixels = torch.randint(-shift, shift + 1, (*shape, 2), generator=rng, device=rng.device)
+    theta = torch.eye(2, 3, device=rng.device).expand(*shape, 2, 3).clone()
+    theta[..., 2] = pixels * 2 / resolution  # the grid's unit is half an image
+    return light, theta

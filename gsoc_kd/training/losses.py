@@ -1,6 +1,6 @@
 """The objective, each term a pure function with its formula beside it (docs/Objectives.md).
 
-x_T: the teacher's pictures, x_S: the student's on the same z and y; f_i: the disc's maps; D: the disc's logits.
+x_T: the teacher's images, x_S: the student's on the same z and y; f_i: the discriminator's maps; D: its logits.
 """
 
 import torch
@@ -18,7 +18,7 @@ def feature_loss(maps_teacher, maps_student, weights=MAP_WEIGHTS):
 
 
 def pixel_loss(x_teacher, x_student):
-    """mean|x_T - x_S|, pictures in [-1, 1]. Returns a scalar (TinyGAN, section 3.2)."""
+    """mean|x_T - x_S|, images in [-1, 1]. Returns a scalar (TinyGAN, section 3.2)."""
     return F.l1_loss(x_student, x_teacher)
 
 
@@ -28,8 +28,8 @@ def hinge_generator(logits_generated):
 
 
 def hinge_discriminator(logits_target, logits_generated):
-    """mean max(0, 1 - D(target)) + mean max(0, 1 + D(generated)): what the disc minimises; the target is the teacher's
-    picture in distillation and a real one in a GAN. logits: (N,) each. Returns a scalar."""
+    """mean max(0, 1 - D(target)) + mean max(0, 1 + D(generated)): what the discriminator minimises; the target is the
+    teacher's image in distillation and a real one in a GAN. logits: (N,) each. Returns a scalar."""
     return F.relu(1 - logits_target).mean() + F.relu(1 + logits_generated).mean()
 
 
@@ -44,9 +44,9 @@ def logistic_discriminator(logits_real, logits_generated):
 
 
 def r1_penalty(disc, x, y):
-    """mean |grad_x D(x, y)|^2 on real pictures (Mescheder et al. 2018, arXiv 1801.04406), weighted by gamma / 2 outside.
+    """mean |grad_x D(x, y)|^2 on real images (Mescheder et al. 2018, arXiv 1801.04406), weighted by gamma / 2 outside.
 
-    x: (N, 3, H, W), y: (N,). Returns a scalar through which gradients reach the disc's weights.
+    x: (N, 3, H, W), y: (N,). Returns a scalar through which gradients reach the discriminator's weights.
     """
     x = x.detach().requires_grad_(True)
     logits, _ = disc(x, y)

@@ -1,135 +1,80 @@
 """A run's folder: config, checkpoints, exact resume, statistics and film (docs/Training.md).
 
-    config.json               what was asked for; a run never resumes under another config
-    checkpoint.pt             tensors and numbers to continue from; checkpoint.previous.pt is the one before
-    stats.jsonl               a line a tick: images seen, losses, images a second; tensorboard/ too, if installed
-    film/000012.png, film.gif a grid of the averaged generator a tick
-    student/                  the averaged generator: config.json, model.safetensors, provenance.json
-
-All randomness is a function of (seed, step), so a checkpoint holds no random state and a resumed run is the same run.
+config.json               what was asked for; a run never resumes under another config
+checkpoint.pt             tensors and numbers to continue from; checkpoint.previous.pt is the one before
+stats.jsonl               a line a tick: images seen, losses, images a second; tensorboard/ too, if installed
+film/000012.png, film.gif a grid of the averaged generator's images a tick
+generator/                the averaged generator: config.json, model.safetensors, provenance.json
 """
 
 import functools
 import json
-import math
 import os
-import shlex
 import shutil
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ..core.figures import class_grid
 from ..core.files import InputError, read_json, replacing_file, sweep, write_json, writing
+from ..data.images import to_uint8
+
+NORM_BATCHES = (8, 128)  # batches, and latents a batch, on which the batch norm of an averaged generator is measured
 
 
 @dataclass
 class Run:
-    """What a training leaves behind. student: the averaged generator in eval mode on the CPU; folder: where it
-    stands; stats: a dict a tick."""
+    """What a training leaves behind. generator: the averaged one, in eval mode on the CPU; folder: where it stands;
+    stats: a dict a tick."""
 
-    student: torch.nn.Module
+    generator: torch.nn.Module
     folder: Path
     stats: list
 
-
-# ---------------------------------------------------------------- config
-
-
-def preset(cls, presets, name, changes):
-    """A frozen config dataclass from a named preset with some fields changed."""
-    if name not in presets:
-        raise InputError(f"there is no preset {name!r}; choose one of {', '.join(presets)}")
-    try:
-        return cls(**{**presets[name], **changes})
-    except TypeError as error:
-        raise InputError(f"{cls.__name__}: {error}") from None
+    @property
+    def student(self):
+        """The generator, where the run is a distillation."""
+        return self.generator
 
 
-def check_config(config, positive, shares):
-    """Checks the numbers of a config: whole where they are counts, never negative or infinite.
-
-    Args:
-        positive: names of fields that must be above 0. shares: names of fields that must be below 1.
-
-    Raises:
-        InputError: names the field and its value.
-    """
-    for field in fields(config):
-        name, value = f"{type(config).__name__}.{field.name}", getattr(config, field.name)
-        if field.type in (int, float):
-            kinds = int if field.type is int else (int, float)
-            number = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or value < 0 or (value == 0 and field.name in positive):
-                raise InputError(
-                    f"{name} must be a {'positive' if field.name in positive else 'non-negative'} "
-                    f"{'whole ' if kinds is int else ''}number, got {value!r}"
-                )
-        if field.name in shares and not all(0 <= v < 1 for v in np.atleast_1d(value)):
-            raise InputError(f"{name} must lie from 0 to below 1, got {value!r}")
-
-
-def flags(config):
-    """The command line's flags for the fields in which a config differs from the preset `laptop`."""
-    words = []
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if value != field.default:
-            flag = field.name.replace("_", "-")
-            words += (
-                [f"--{'' if value else 'no-'}{flag}"]
-                if isinstance(field.default, bool)
-                else [f"--{flag}", *map(str, value if isinstance(value, (tuple, list)) else [value])]
-            )
-    return " ".join(words)
-
-
-def real_flags(real):
-    """The command line's flags for real images, LabelledImages; of a zip or folder the bare name is known."""
-    if real.source in ("cifar10-train.zip", "CIFAR-10 train (torchvision)"):
-        return "--real cifar10" + (f" --size {real.resolution}" if real.resolution != 32 else "")
-    return f"--real {shlex.quote(real.source)} --size {real.resolution}"
-
-
-def open_folder(folder, config, main_process=True, since=None):
+def open_folder(folder, config, main_process=True):
     """Makes the run's folder, or checks that the run in it is the one asked for.
 
     Args:
-        config: JSON-able dict: all that the run's outcome depends on. `kimg` says only how long the run goes on, so
-            it may change: with a greater one a finished run goes on.
-        since: defaults that a run from before a field existed was made with; none by default.
+        config: JSON-able dict: all that the run's outcome depends on. `kimg` may grow where the learning rate does not
+            depend on it (`lr_hold` 1): a finished run goes on.
 
     Raises:
         InputError: another run stands there, naming what differs; or files that are not a run.
     """
     folder = Path(folder)
+    path, config = folder / "config.json", json.loads(json.dumps(config))
     if main_process:
         sweep(folder)
-    if (folder / "config.json").exists():
-        config, old = json.loads(json.dumps(config)), read_json(folder / "config.json")
+    if path.exists():
+        old = read_json(path)
         if not isinstance(old, dict) or "verb" not in old:
-            raise InputError(f"{folder / 'config.json'} is not a run's; give another folder")
-        old = {**json.loads(json.dumps(since or {})), **old}
-        if differ := [
-            f"{k} {old.get(k)!r} -> {config.get(k)!r}"
-            for k in sorted({*old, *config})
-            if k != "kimg" and old.get(k) != config.get(k)
-        ]:
-            raise InputError(
-                f"{folder} holds a run under another config ({'; '.join(differ)}); go on with the old "
-                f"config, give another folder, or delete this one"
-            )
+            raise InputError(f"{path} is not a run's; give another folder")
+        free = {"kimg"} if old.get("lr_hold", 1) == 1 else set()
+        names = [name for name in sorted({*old, *config} - free) if old.get(name) != config.get(name)]
+        if differ := "; ".join(f"{name} {old.get(name)!r} -> {config.get(name)!r}" for name in names):
+            raise InputError(f"{folder} holds a run under another config ({differ}); go on with the old config, give "
+                             "another folder, or delete this one")  # fmt: skip
+        seen = max((row.get("kimg", 0) for row in read_stats(folder)), default=0)
+        if config.get("kimg", seen) < seen * 0.999:
+            raise InputError(f"{folder} holds a run that has seen {seen:g} thousand images, more than kimg "
+                             f"{config['kimg']:g}; ask for as many, or give another folder")  # fmt: skip
         if main_process and old != config:
-            write_json(folder / "config.json", config)
+            write_json(path, config)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not a run's folder; give another one")
     elif main_process:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "config.json", config)
+            write_json(path, config)
     return folder
 
 
@@ -213,19 +158,6 @@ def load_checkpoint(folder):
     return None
 
 
-# ---------------------------------------------------------------- average
-
-
-def update_average(average, network, ema, step):
-    """Moves an AveragedModel towards `network` after step `step`, counted from 0.
-
-    The average keeps the share min(ema, step / (step + 9)) of itself: in a short run it looks back over the last tenth
-    of the steps, not over more than there were. AveragedModel's own update would wait for the device at every step.
-    """
-    share = min(ema, step / (step + 9))
-    get_ema_multi_avg_fn(share)(list(average.module.parameters()), list(network.parameters()), None)
-
-
 # ---------------------------------------------------------------- statistics
 
 
@@ -264,27 +196,6 @@ def _tensorboard(folder):
     return SummaryWriter(folder)
 
 
-class Means:
-    """Means of scalars since the last `take`, gathered on the device and read once a tick."""
-
-    def __init__(self):
-        self.sums, self.counts = {}, {}
-
-    def add(self, **scalars):
-        for name, value in scalars.items():
-            value = value.detach().float()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def take(self, accelerator):
-        """{name: mean over steps and processes} as floats, and starts anew. The one synchronisation of a tick."""
-        names = list(self.sums)
-        values = torch.stack([self.sums[n] / self.counts[n] for n in names])
-        values = accelerator.reduce(values, reduction="mean").tolist()
-        self.sums, self.counts = {}, {}
-        return dict(zip(names, values))
-
-
 def check_finite(losses, network, step, folder):
     """Stops a run whose losses or weights are no numbers any more, before a checkpoint could hold them."""
     bad = [f"loss {name}" for name, value in losses.items() if not np.isfinite(value)]
@@ -295,3 +206,14 @@ def check_finite(losses, network, step, folder):
             f"{', '.join(bad)} is not finite at step {step}; what {folder} holds of earlier steps is "
             f"whole. Lower the learning rate and start again in another folder"
         )
+
+
+def frame(generator, classes, path):
+    """One frame of the film: ten latents for each class, always the same."""
+
+    def generate(z, y):
+        with torch.inference_mode():
+            return to_uint8(generator(z.float(), y)).numpy()
+
+    path.parent.mkdir(exist_ok=True)
+    class_grid(generate, generator.z_dim, classes, columns=10, scale=1).save(path)

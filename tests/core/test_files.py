@@ -1,5 +1,6 @@
 """Files appear under their final names whole or not at all; what stood there before survives failures."""
 
+import errno
 import hashlib
 import os
 
@@ -8,34 +9,32 @@ import pytest
 from gsoc_kd.core import files
 from gsoc_kd.core.files import InputError, read_json, replacing_file, replacing_folder, sha256, sweep, write_json
 
+DEAD = 999_999_999  # no process has this number
+
 
 def names(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_an_input_error_is_a_value_error():
-    assert issubclass(InputError, ValueError)
-
-
-@pytest.mark.parametrize(
-    "content, digest",
-    [
+def test_sha256_of_known_bytes(tmp_path):
+    for content, digest in (
         (b"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),  # published test vectors
         (b"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
-    ],
-)
-def test_sha256_of_known_bytes(tmp_path, content, digest):
-    (tmp_path / "f").write_bytes(content)
-    assert sha256(tmp_path / "f") == digest
+        (long := bytes(range(256)) * 20_000, hashlib.sha256(long).hexdigest()),
+    ):
+        (tmp_path / "f").write_bytes(content)
+        assert sha256(tmp_path / "f") == digest
 
 
-def test_sha256_of_a_file_longer_than_one_block(tmp_path):
-    content = bytes(range(256)) * 20_000  # 5 MB, blocks are 4 MiB
-    (tmp_path / "f").write_bytes(content)
-    assert sha256(tmp_path / "f") == hashlib.sha256(content).hexdigest()
-
-
-# ---------------------------------------------------------------- one file
+def test_a_refusal_to_write_becomes_a_message():
+    assert issubclass(InputError, ValueError)
+    for error, told in (
+        (OSError(errno.ENOSPC, "no space"), "the disk is full"),
+        (PermissionError("read-only"), "read-"),
+    ):
+        with pytest.raises(InputError, match=f"^runs/a cannot be written .{told}.*nothing that is done is lost"):
+            with files.writing("runs/a"):
+                raise error
 
 
 def test_a_file_is_replaced_only_at_the_end(tmp_path):
@@ -49,21 +48,10 @@ def test_a_file_is_replaced_only_at_the_end(tmp_path):
     assert path.read_text() == "second" and names(path.parent) == ["f"]
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_failure_leaves_the_old_file_and_no_rest(tmp_path, error):
-    (tmp_path / "f").write_text("old")
-    with pytest.raises(error):
-        with replacing_file(tmp_path / "f") as temporary:
-            temporary.write_text("half")
-            raise error
-    assert (tmp_path / "f").read_text() == "old" and names(tmp_path) == ["f"]
-
-
-# ---------------------------------------------------------------- a folder
-
-
 def test_a_folder_is_replaced_whole(tmp_path):
     path = tmp_path / "new" / "folder"
+    (rest := path.with_name(f".folder.{os.getpid()}.tmp")).mkdir(parents=True)
+    (rest / "half").write_text("half")  # what a killed process of this number left is not taken over
     with replacing_folder(path) as temporary:
         (temporary / "a").write_text("first")
         assert not path.exists()
@@ -75,14 +63,18 @@ def test_a_folder_is_replaced_whole(tmp_path):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_failure_leaves_the_old_folder_and_no_rest(tmp_path, error):
+def test_a_failure_leaves_the_old_ones_and_no_rest(tmp_path, error):
+    (tmp_path / "f").write_text("old")
     with replacing_folder(tmp_path / "folder") as temporary:
         (temporary / "a").write_text("old")
-    with pytest.raises(error):
-        with replacing_folder(tmp_path / "folder") as temporary:
-            (temporary / "a").write_text("half")
-            raise error
-    assert (tmp_path / "folder" / "a").read_text() == "old" and names(tmp_path) == ["folder"]
+    with pytest.raises(error), replacing_file(tmp_path / "f") as temporary:
+        temporary.write_text("half")
+        raise error
+    with pytest.raises(error), replacing_folder(tmp_path / "folder") as temporary:
+        (temporary / "a").write_text("half")
+        raise error
+    assert (tmp_path / "f").read_text() == (tmp_path / "folder" / "a").read_text() == "old"
+    assert names(tmp_path) == ["f", "folder"]
 
 
 def test_a_rename_that_fails_brings_the_old_folder_back(tmp_path, monkeypatch):
@@ -96,24 +88,9 @@ def test_a_rename_that_fails_brings_the_old_folder_back(tmp_path, monkeypatch):
         rename(source, target)
 
     monkeypatch.setattr(files.os, "replace", fails_for_the_new_one)
-    with pytest.raises(OSError, match="no"):
-        with replacing_folder(tmp_path / "folder") as temporary:
-            (temporary / "a").write_text("new")
+    with pytest.raises(OSError, match="no"), replacing_folder(tmp_path / "folder") as temporary:
+        (temporary / "a").write_text("new")
     assert (tmp_path / "folder" / "a").read_text() == "old" and names(tmp_path) == ["folder"]
-
-
-def test_what_a_killed_process_left_is_not_taken_over(tmp_path):
-    rest = tmp_path / f".folder.{os.getpid()}.tmp"
-    rest.mkdir()
-    (rest / "half").write_text("half")
-    with replacing_folder(tmp_path / "folder") as temporary:
-        (temporary / "a").write_text("whole")
-    assert names(tmp_path / "folder") == ["a"] and names(tmp_path) == ["folder"]
-
-
-# ---------------------------------------------------------------- what killed processes leave
-
-DEAD = 999_999_999  # no process has this number
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no way to ask whether a process lives")
@@ -138,28 +115,22 @@ def test_a_folder_caught_between_old_and_new_comes_back(tmp_path):
     assert names(tmp_path) == ["folder"] and (tmp_path / "folder" / "a").read_text() == "old"
 
 
-# ---------------------------------------------------------------- JSON
-
-
 def test_json_round_trip(tmp_path):
     value = {"name": "Größe", "list": [1, 2.5, None, True], "nested": {"a": "b"}}
     write_json(tmp_path / "f.json", value)
-    assert read_json(tmp_path / "f.json") == value
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "f.json", {"a": object()})
+    assert read_json(tmp_path / "f.json") == value and names(tmp_path) == ["f.json"]
     text = (tmp_path / "f.json").read_text()
     assert text.startswith("{\n  ") and text.endswith("}\n")  # readable
 
 
-def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
-    write_json(tmp_path / "f.json", 1)
-    with pytest.raises(TypeError):
-        write_json(tmp_path / "f.json", {"a": object()})
-    assert read_json(tmp_path / "f.json") == 1 and names(tmp_path) == ["f.json"]
-
-
 def test_json_missing_or_damaged_is_named(tmp_path):
     path = tmp_path / "f.json"
-    with pytest.raises(InputError, match="f.json is missing"):
-        read_json(path)
+    for missing in (path, path / "of a file"):
+        with pytest.raises(InputError, match=f"{missing.name} is missing"):
+            read_json(missing)
+        path.write_text("1")
     for damaged in (b"", b'{"a": 1', b"\xff\xfe{"):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match="f.json is not valid JSON"):

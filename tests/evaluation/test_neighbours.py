@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from test_classifier import Brightness
 
 from gsoc_kd.core.files import InputError
 from gsoc_kd.data.images import LabelledImages
@@ -13,9 +13,6 @@ from gsoc_kd.evaluation.neighbours import copying, nearest, neighbour_grid, prec
 def line(*places):
     """Features of width one."""
     return np.array(places, float)[:, None]
-
-
-# ---------------------------------------------------------------- nearest
 
 
 def test_nearest_is_the_brute_force_answer_whatever_the_chunk():
@@ -29,15 +26,12 @@ def test_nearest_is_the_brute_force_answer_whatever_the_chunk():
 
 
 def test_nearest_refuses_what_has_no_answer():
-    with pytest.raises(InputError, match="k must be a whole number from 1 to the 2 points there are, not 3"):
+    with pytest.raises(InputError, match="k, with 2 points, must be a whole number of 1 to 2, not 3"):
         nearest(line(0), line(0, 1), k=3)
     with pytest.raises(InputError, match="different networks: 1 and 2 wide"):
         nearest(line(0), np.zeros((3, 2)))
-    with pytest.raises(InputError, match="second images are not finite"):
+    with pytest.raises(InputError, match="second images must be .* finite"):
         nearest(line(0), line(np.nan))
-
-
-# ---------------------------------------------------------------- precision and recall
 
 
 def test_precision_and_recall_counted_by_hand():
@@ -45,61 +39,36 @@ def test_precision_and_recall_counted_by_hand():
     generated = line(1, 1.5, 5, 50)  # k=1: [0.5, 1.5], [1, 2], [1.5, 8.5], [5, 95]
     assert precision_recall(real, generated, k=1) == (2 / 4, 3 / 4)  # not 5 and 50; not 0
     assert precision_recall(generated, real, k=1) == (3 / 4, 2 / 4)
+    with pytest.raises(InputError, match="too few images: 4 and 3 for k=3"):
+        precision_recall(real, generated[:3])
+    with pytest.raises(InputError, match="k must be .* at least 1, not 0"):
+        precision_recall(real, generated, k=0)
 
 
-def test_a_set_has_full_precision_and_recall_to_itself_and_none_far_away():
-    x = np.random.default_rng(1).normal(size=(60, 4))
-    assert precision_recall(x, x) == (1, 1)
-    assert precision_recall(x, x + 100) == (0, 0)
-
-
-def test_one_mode_of_two_is_precise_and_recalls_half():
-    rng = np.random.default_rng(2)
-    a, b = rng.normal(size=(2, 100, 3))
-    precision, recall = precision_recall(np.concatenate([a, b + 100]), np.concatenate([a, a + 1e-3]))
-    assert precision == 1 and recall == 0.5
+def test_a_set_has_full_precision_and_recall_to_itself_none_far_away_and_half_in_one_of_two_modes():
+    a, b = np.random.default_rng(2).normal(size=(2, 100, 3))
+    assert precision_recall(a, a) == (1, 1)
+    assert precision_recall(a, a + 100) == (0, 0)
+    assert precision_recall(np.concatenate([a, b + 100]), np.concatenate([a, a + 1e-3])) == (1, 0.5)
 
 
 FIDELITY = {3: (0.958, 364 / 600), 5: (0.99, 435 / 600)}  # of torch-fidelity 0.4.0, metric_prc
 
 
 @pytest.mark.parametrize("k", FIDELITY)
-def test_precision_and_recall_are_torch_fidelitys_numbers(k):
+def test_precision_and_recall_are_torch_fidelitys(k):
     rng = np.random.default_rng(0)
     real, generated = rng.normal(size=(600, 8)), rng.normal(size=(500, 8)) * 0.8 + 0.3
     for chunk in (77, 1000):
         assert precision_recall(real, generated, k, chunk) == pytest.approx(FIDELITY[k], abs=1e-12)
+    reason = "the comparison with an installed torch-fidelity is left out"
+    prc = pytest.importorskip("torch_fidelity.metric_prc", reason=reason)
+    options = dict(prc_neighborhood=k, prc_batch_size=100, save_cpu_ram=True, verbose=False)
+    theirs = prc.prc_features_to_metric(torch.from_numpy(generated), torch.from_numpy(real), **options)
+    assert (theirs["precision"], theirs["recall"]) == pytest.approx(FIDELITY[k], abs=1e-6)
 
 
-def test_precision_and_recall_agree_with_an_installed_torch_fidelity():
-    prc = pytest.importorskip(
-        "torch_fidelity.metric_prc", reason="the comparison with torch-fidelity itself is left out"
-    )
-    rng = np.random.default_rng(3)
-    real, generated = rng.normal(size=(300, 16)), rng.normal(size=(300, 16)) * 0.9
-    theirs = prc.prc_features_to_metric(
-        torch.from_numpy(generated),
-        torch.from_numpy(real),
-        prc_neighborhood=3,
-        prc_batch_size=100,
-        save_cpu_ram=True,
-        verbose=False,
-    )
-    ours = precision_recall(real, generated)
-    assert ours == pytest.approx((theirs["precision"], theirs["recall"]), abs=1e-6) and 0 < ours[1] < 1
-
-
-def test_precision_and_recall_refuse_too_few():
-    with pytest.raises(InputError, match="too few images: 3 and 50 for k=3"):
-        precision_recall(np.zeros((3, 2)), np.zeros((50, 2)))
-    with pytest.raises(InputError, match="k=0"):
-        precision_recall(np.zeros((9, 2)), np.zeros((9, 2)), k=0)
-
-
-# ---------------------------------------------------------------- copies
-
-
-def test_copies_are_nearer_than_new_pictures():
+def test_copies_are_nearer_than_new_images():
     train = np.random.default_rng(4).normal(size=(500, 6))
     new, others = np.random.default_rng(5).normal(size=(2, 400, 6))
     copies = copying(train[:100], train, others)
@@ -110,26 +79,12 @@ def test_copies_are_nearer_than_new_pictures():
     assert by_hand == {"median": 4, "real_median": 3, "ratio": pytest.approx(4 / 3), "closer": pytest.approx(1 / 3)}
 
 
-class Brightness(nn.Module):
-    """One feature: the mean of all pixels."""
-
-    def __init__(self):
-        super().__init__()
-        self.unused = nn.Parameter(torch.zeros(1))
-
-    def features(self, x):
-        return x.mean(dim=(1, 2, 3))[:, None]
-
-    def forward(self, x):
-        return self.features(x)
-
-
-def test_the_grid_shows_each_picture_and_its_nearest_in_order():
+def test_the_grid_shows_each_image_and_its_nearest_in_order():
     def plain(*levels):
         return np.broadcast_to(np.array(levels, np.uint8)[:, None, None, None], (len(levels), 4, 4, 3)).copy()
 
     train = LabelledImages(plain(0, 200, 90, 120), np.zeros(4, int), ("a",), "train")
     for data in (train, train.images):
-        picture = np.asarray(neighbour_grid(plain(100, 210), data, Brightness(), k=3, scale=1))
-        assert picture.shape == (1 + 2 * 5, 1 + 5 * 5, 3)
-        assert picture[1::5, 1::5, 0].tolist() == [[100, 255, 90, 120, 0], [210, 255, 200, 120, 90]]
+        shown = np.asarray(neighbour_grid(plain(100, 210), data, Brightness(), k=3, scale=1))
+        assert shown.shape == (1 + 2 * 5, 1 + 5 * 5, 3)
+        assert shown[1::5, 1::5, 0].tolist() == [[100, 255, 90, 120, 0], [210, 255, 200, 120, 90]]

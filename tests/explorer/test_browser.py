@@ -5,6 +5,7 @@ settings of their own in a temporary folder.
 """
 
 import base64
+import contextlib
 import os
 import re
 import shlex
@@ -14,40 +15,37 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from pathlib import Path
 
 import pytest
-from gsoc_kd.teachers.load import load_student, load_teacher
 from playwright.sync_api import sync_playwright
-from test_notebooks import ADDRESS
 
 from gsoc_kd.core.figures import grid, png_bytes
 from gsoc_kd.data.images import CIFAR10_CLASSES
 from gsoc_kd.explorer.points import picture
+from gsoc_kd.teachers.load import load_student, load_teacher
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 300  # seconds; a busy machine is slow, and a test must not care
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 WITHOUT = (
-    "Chromium is not installed: left out are the tests that click in a real browser, on notebook 00 in "
-    "JupyterLab and on the page of `make app`. Debian: apt-get install chromium"
+    "Chromium is not installed: left out are the tests that click in a real browser. Debian: apt-get install chromium"
 )
+FOLDERS = ["JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"]
+FOLDERS += ["JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"]
 
 
 def chromium():
     """The path of a Chromium that starts, else None."""
-    for path in filter(None, map(shutil.which, NAMES)):
-        if subprocess.run([path, "--version"], capture_output=True).returncode == 0:
-            return path
-    return None
+    found = filter(None, map(shutil.which, NAMES))
+    return next((p for p in found if subprocess.run([p, "--version"], capture_output=True).returncode == 0), None)
 
 
 @pytest.fixture(scope="module")
 def browser():
-    path = chromium()
-    if path is None:
-        pytest.skip(WITHOUT)
+    path = chromium() or pytest.skip(WITHOUT)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=PATIENCE * 1000)
         yield browser
@@ -55,29 +53,13 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def generators():
-    return {"student": load_student(), "teacher": load_teacher()}
-
-
-@pytest.fixture(scope="module")
 def lab(browser, tmp_path_factory):
     """Address of a JupyterLab on copies of the notebooks: it saves what it opens."""
     here = tmp_path_factory.mktemp("lab")
-    ignored = shutil.ignore_patterns("runs", ".*", "__pycache__")
-    shutil.copytree(ROOT / "notebooks", here / "notebooks", ignore=ignored)
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        "--no-browser",
-        "--allow-root",
-        "--ServerApp.ip=127.0.0.1",
-        "--IdentityProvider.token=",
-        "--ServerApp.port={port}",
-        "--ServerApp.port_retries=0",
-        f"--ServerApp.root_dir={here / 'notebooks'}",
-        "--LabApp.news_url=",
-    ]
+    shutil.copytree(ROOT / "notebooks", here / "notebooks", ignore=shutil.ignore_patterns("runs", ".*", "__pycache__"))
+    options = "--no-browser --allow-root --ServerApp.ip=127.0.0.1 --IdentityProvider.token= --LabApp.news_url="
+    command = [sys.executable, "-m", "jupyterlab", *options.split(), "--ServerApp.port={port}"]
+    command += ["--ServerApp.port_retries=0", f"--ServerApp.root_dir={here / 'notebooks'}"]
     yield from served(command, here, "lab")
 
 
@@ -99,33 +81,17 @@ def served(command, here, path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    folders = {
-        name: str(here / name.lower())
-        for name in (
-            "JUPYTER_CONFIG_DIR",
-            "JUPYTER_DATA_DIR",
-            "JUPYTER_RUNTIME_DIR",
-            "JUPYTERLAB_SETTINGS_DIR",
-            "JUPYTERLAB_WORKSPACES_DIR",
-            "IPYTHONDIR",
-        )
-    }
+    settings = os.environ | {name: str(here / name.lower()) for name in FOLDERS} | {"PYTHONPATH": str(ROOT)}
+    command = [part.format(port=port) for part in command]
     with open(here / "log", "w", encoding="utf-8") as log:
-        server = subprocess.Popen(
-            [part.format(port=port) for part in command],
-            cwd=ROOT,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env=os.environ | folders | {"PYTHONPATH": str(ROOT)},
-        )
+        server = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True, env=settings)
     address = f"http://127.0.0.1:{port}/{path}"
     try:
         end = time.monotonic() + PATIENCE
         while True:
             try:
-                urllib.request.urlopen(address, timeout=PATIENCE).close()
-                break
+                with urllib.request.urlopen(address, timeout=PATIENCE):
+                    break
             except OSError as error:
                 if server.poll() is not None or time.monotonic() > end:
                     pytest.fail(f"{shlex.join(command)} does not answer ({error}):\n{(here / 'log').read_text()}")
@@ -133,17 +99,13 @@ def served(command, here, path):
         yield address
     finally:
         server.terminate()  # it ends its kernels
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(20)
-        except subprocess.TimeoutExpired:
-            pass
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
-class Visitor:
+class Visitor(contextlib.AbstractContextManager):
     """One person's page with the explorer on it."""
 
     def __init__(self, browser, address):
@@ -154,18 +116,15 @@ class Visitor:
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.goto(address, timeout=PATIENCE * 1000)
 
-    def __enter__(self):
-        return self
-
     def __exit__(self, *_):
         self.context.close()
 
-    def click(self, name):
+    def click(self, name, times=1):
         """A button, by what stands on it."""
-        self.page.get_by_role("button", name=name, exact=True).click()
+        self.page.get_by_role("button", name=name, exact=True).click(click_count=times)
 
     def pictures(self):
-        """The bytes of the pictures on the page, student first."""
+        """The bytes of the images on the page, student first."""
         shown = self.page.evaluate("""async () => Promise.all([...document.querySelectorAll('img.widget-image')].map(
             async image => { const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
                              return btoa(String.fromCharCode(...bytes)) }))""")
@@ -175,7 +134,7 @@ class Visitor:
         """Until exactly these are on the page."""
         end = time.monotonic() + PATIENCE
         while (shown := self.pictures()) != list(pictures):
-            assert time.monotonic() < end, f"the page shows other pictures ({[len(png) for png in shown]} bytes)"
+            assert time.monotonic() < end, f"the page shows other images ({[len(png) for png in shown]} bytes)"
             self.page.wait_for_timeout(50)
 
     def check(self):
@@ -186,41 +145,39 @@ class Visitor:
 
 
 @pytest.fixture(scope="module")
-def drawn(generators):
-    """drawn(class name, seed, ...) -> the two PNGs that the page must show."""
+def drawn():
+    """drawn(class name, seed, ...) -> the two PNGs that the page must show, student first."""
+    generators = load_student(), load_teacher()
 
     def both(name, seed=0, **places):
-        y = CIFAR10_CLASSES.index(name)
-        return [
-            png_bytes(grid(picture(generator, seed, y, **places)[None], columns=1, scale=8, pad=0))
-            for generator in generators.values()
-        ]
+        shown = [picture(generator, seed, CIFAR10_CLASSES.index(name), **places) for generator in generators]
+        return [png_bytes(grid(image[None], columns=1, scale=8, pad=0)) for image in shown]
 
     return both
 
 
 def play(visitor, drawn):
-    """What a hand does, on whichever page: every control changes the pictures to what they must be."""
+    """What a hand does, on whichever page: every control changes the images to what they must be."""
     page = visitor.page
     visitor.wait_for(*drawn("airplane"))
-    visitor.click("ship")
-    visitor.wait_for(*drawn("ship"))
-    visitor.click("horse")
-    visitor.wait_for(*drawn("horse"))
+    for name in ("ship", "horse"):
+        visitor.click(name)
+        visitor.wait_for(*drawn(name))
     with page.expect_download() as download:
         page.get_by_role("link", name="save PNG").first.click()
     assert download.value.suggested_filename == "gsoc_kd-student-horse-seed0.png"
     assert Path(download.value.path()).read_bytes() == drawn("horse")[0]
     page.get_by_label("second class").select_option("ship")
-    mix = page.locator(".widget-slider", has_text="mix")
-    mix.locator(".widget-readout").fill("0.4")
-    mix.locator(".widget-readout").press("Enter")
-    visitor.wait_for(*drawn("horse", to=CIFAR10_CLASSES.index("ship"), mix=0.4))
+    mix = page.locator(".widget-slider", has_text="mix").locator(".widget-readout")
+    mix.fill("0.4")
+    mix.press("Enter")
+    between = dict(to=CIFAR10_CLASSES.index("ship"), mix=0.4)
+    visitor.wait_for(*drawn("horse", **between))
     seed = page.locator(".widget-slider", has_text=re.compile(r"^\s*seed")).locator(".widget-readout")
     assert seed.inner_text() == "0"
     visitor.click("new seed")
     page.wait_for_function("readout => readout.innerText != '0'", arg=seed.element_handle())
-    visitor.wait_for(*drawn("horse", seed=int(seed.inner_text()), to=CIFAR10_CLASSES.index("ship"), mix=0.4))
+    visitor.wait_for(*drawn("horse", seed=int(seed.inner_text()), **between))
     visitor.check()
 
 
@@ -236,12 +193,13 @@ def test_notebook_00_in_jupyterlab(lab, browser, drawn):
 
 
 def test_the_web_page_shows_the_explorer_and_no_code(app, browser, drawn):
+    address = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
     with Visitor(browser, app) as visitor:
         play(visitor, drawn)
         text = visitor.page.inner_text("body")
-        assert "A small network draws" in text and "import" not in text and "explore()" not in text
+        assert "A small network" in text and "import" not in text and "explore()" not in text
         assert visitor.page.locator(".jp-InputArea-editor, .jp-InputPrompt, .highlight").count() == 0
-        assert ADDRESS == visitor.page.get_by_role("link", name="the project").get_attribute("href")
+        assert visitor.page.get_by_role("link", name="the project").get_attribute("href") == address
 
 
 def test_twenty_fast_clicks_do_not_break_it(app, browser, drawn):
@@ -254,7 +212,7 @@ def test_twenty_fast_clicks_do_not_break_it(app, browser, drawn):
                 await new Promise(done => setTimeout(done, 20));
             } }""")
         visitor.wait_for(*drawn(CIFAR10_CLASSES[(3 * 20 + 1) % 10]))
-        visitor.page.get_by_role("button", name="frog", exact=True).click(click_count=20)
+        visitor.click("frog", times=20)
         visitor.wait_for(*drawn("frog"))
         for click in range(20):
             visitor.click(CIFAR10_CLASSES[(click + 1) % 9])
@@ -264,13 +222,14 @@ def test_twenty_fast_clicks_do_not_break_it(app, browser, drawn):
 
 def test_two_visitors_do_not_disturb_each_other(app, browser, drawn):
     with Visitor(browser, app) as one, Visitor(browser, app) as other:
-        one.wait_for(*drawn("airplane"))
-        other.wait_for(*drawn("airplane"))
+        for visitor in (one, other):
+            visitor.wait_for(*drawn("airplane"))
         one.click("ship")
         one.wait_for(*drawn("ship"))
         assert other.pictures() == drawn("airplane")
         other.click("horse")
         other.wait_for(*drawn("horse"))
         assert one.pictures() == drawn("ship")
-        assert [visitor.page.locator("button.mod-active").inner_text() for visitor in (one, other)] == ["ship", "horse"]
-        one.check(), other.check()
+        for visitor, name in ((one, "ship"), (other, "horse")):
+            assert visitor.page.locator("button.mod-active").inner_text() == name
+            visitor.check()

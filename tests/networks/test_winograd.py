@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gsoc_kd.deployment.export import _traced
 from gsoc_kd.evaluation.table import cost
 from gsoc_kd.networks import winograd
 from gsoc_kd.networks.stylegan2 import FIR, StyleGAN2Generator
@@ -21,15 +20,13 @@ def plain(x, weight, style, fir=None):
     return F.conv2d(x, taps, padding=1, groups=x.shape[1])
 
 
-def arguments(N, inputs, outputs, size, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    x, style = (torch.randn(*shape, generator=generator) for shape in ((N, inputs, size, size), (N, inputs)))
-    return x, torch.randn(outputs, inputs, 3, 3, generator=generator) / (3 * inputs**0.5), style
+def arguments(N, inputs, outputs, size):
+    x, style = torch.randn(N, inputs, size, size), torch.randn(N, inputs)
+    return x, torch.randn(outputs, inputs, 3, 3) / (3 * inputs**0.5), style
 
 
 def wide(**changes):
     """A generator with 128 channels, enough for layers of 16 and 32 pixels in a batch of 8; two classes."""
-    torch.manual_seed(0)
     config = dict(z_dim=8, w_dim=8, num_classes=2, channel_base=4096, channel_max=128)
     network = StyleGAN2Generator(**{**config, **changes})
     for name, parameter in network.named_parameters():
@@ -40,28 +37,20 @@ def wide(**changes):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How often `convolve` ran, as the length of a list."""
+    """The batch sizes with which `convolve` ran."""
     found, convolve = [], winograd.convolve
-    monkeypatch.setattr(winograd, "convolve", lambda *given: found.append(given) or convolve(*given))
+    monkeypatch.setattr(winograd, "convolve", lambda *given: found.append(len(given[0])) or convolve(*given))
     return found
 
 
 @pytest.mark.parametrize("fir", [None, FIR, (0.1, 0.7, 0.7, 0.1)])
-@pytest.mark.parametrize("N, inputs, outputs, size", [(1, 1, 1, 4), (3, 5, 7, 8), (2, 6, 4, 20), (2, 64, 48, 32)])
+@pytest.mark.parametrize("N, inputs, outputs, size", [(1, 1, 1, 4), (3, 5, 7, 8), (2, 6, 4, 20), (1, 512, 512, 16)])
 def test_the_numbers_of_the_plain_convolution(N, inputs, outputs, size, fir):
     x, weight, style = arguments(N, inputs, outputs, size)
+    x = x.contiguous(memory_format=torch.channels_last)  # any order in memory
     expected = plain(x.double(), weight.double(), style.double(), fir)
-    assert expected.shape == (N, outputs, *[size * (2 if fir else 1)] * 2) and expected.std() > 0.1
+    assert expected.shape == (N, outputs, *[size * (2 if fir else 1)] * 2) and expected.std() > 0.05
     torch.testing.assert_close(winograd.convolve(x, weight, style, fir).double(), expected, rtol=0, atol=3e-5)
-
-
-def test_full_width_and_any_order_in_memory():
-    x, weight, style = arguments(2, 512, 512, 16)
-    expected = plain(x.double(), weight.double(), style.double())
-    drawn = winograd.convolve(x.contiguous(memory_format=torch.channels_last), weight, style)
-    assert (drawn - expected).abs().max() < 3e-5
-    again = winograd.convolve(drawn, weight, style)  # takes its own order
-    assert (again - plain(expected, weight.double(), style.double())).abs().max() < 2e-4
 
 
 def test_fewer_multiplications():
@@ -87,51 +76,41 @@ def test_where_it_is_chosen():
             assert not winograd.suits(x, weight)
 
 
-def test_a_generator_draws_the_same_pictures_either_way(calls):
-    network, z, y = wide(), torch.randn(38, 8), torch.arange(38) % 2  # drawn 32 at a time
+def test_a_generator_gives_the_same_images_either_way(calls):
+    network, z, y = wide(), torch.randn(38, 8), torch.arange(38) % 2  # generated 32 at a time
     expected = network(z, y).detach()
     assert calls == []
     with torch.inference_mode():
-        drawn = network(z, y)
-    assert [len(x) for x, *_ in calls] == [32, 32, 32, 6]  # at 8, 16, 32 pixels; the rest at 32
-    assert expected.std() > 0.3 and (drawn - expected).abs().max() < 1e-4
-
-
-def test_weights_may_change():
-    network, z, y = wide(resolution=16), torch.randn(8, 8), torch.arange(8) % 2
-    with torch.no_grad():
-        before = network(z, y)
-        network.blocks[-1].conv.weight.data.mul_(torch.linspace(0, 1, 128)[:, None, None, None])
+        images = network(z, y)
+    assert calls == [32, 32, 32, 6]  # at 8, 16, 32 pixels; the rest at 32
+    assert expected.std() > 0.3 and (images - expected).abs().max() < 1e-4
+    with torch.no_grad():  # and follows its weights
+        network.blocks[-1].conv.weight.mul_(torch.linspace(0, 1, 128)[:, None, None, None])
         after = network(z, y)
     torch.testing.assert_close(after, network(z, y).detach(), rtol=0, atol=1e-4)
-    assert not torch.allclose(after, before, atol=0.01)
+    assert not torch.allclose(after, images, atol=0.01)
 
 
-def test_training_has_the_plain_convolution_and_its_gradients(calls):
+def test_training_and_half_precision_have_the_plain_convolution(calls):
     network, z, y = wide(resolution=16), torch.randn(8, 8), torch.arange(8) % 2
-    network.train()(z, y).square().mean().backward()
-    assert calls == [] and all(p.grad.abs().max() > 0 for p in network.parameters())
-
-
-def test_half_precision_has_the_plain_convolution(calls):
-    network, z, y = wide(resolution=16), torch.randn(8, 8), torch.arange(8) % 2
+    images = network.train()(z, y)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        pictures = network(z, y)
+        half = network(z, y)
     assert calls == []
-    torch.testing.assert_close(pictures.float(), network(z, y).detach(), rtol=0, atol=0.3)  # of 3 to 7
+    torch.testing.assert_close(half.float(), images.detach(), rtol=0, atol=0.3)  # of 3 to 7
 
 
 def test_exported_graphs_have_the_plain_convolution(calls):
-    network, z, weights = wide(), torch.randn(3, 8), torch.eye(2)[[0, 1, 0]]
+    network, inputs = wide(), (torch.randn(3, 8), torch.eye(2)[[0, 1, 0]])
     with torch.no_grad():
-        network(z, weights)
+        network(*inputs)
         assert len(calls) == 1  # these would suit
-        program = _traced(network)
-        traced = torch.jit.trace(network, (z, weights), check_trace=False)
+        program = torch.export.export(network, inputs)
+        traced = str(torch.jit.trace(network, inputs, check_trace=False).inlined_graph)
     assert len(calls) == 1
     names = [str(node.target) for node in program.graph.nodes]  # 4 blocks: 7 and their filters, 4 to RGB
     assert sum(name.startswith("aten.conv") for name in names) == 7 + 3 + 4 and not any("bmm" in name for name in names)
-    assert str(traced.inlined_graph).count("aten::_convolution") == 7 + 3 + 4 and "bmm" not in str(traced.inlined_graph)
+    assert traced.count("aten::_convolution") == 7 + 3 + 4 and "bmm" not in traced
 
 
 def test_the_cost_is_that_of_the_network(monkeypatch):

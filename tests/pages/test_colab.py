@@ -11,34 +11,26 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from importlib import metadata
 from pathlib import Path
 
 import nbformat
 import pytest
-from gsoc_kd.teachers.load import load_student, load_teacher
 from nbclient import NotebookClient
+from packaging.requirements import Requirement
 from test_notebooks import ADDRESS, SETUP
+from test_packaging import PROJECT, ROOT
 
 from gsoc_kd.core.figures import grid, png_bytes
-from gsoc_kd.explorer.points import picture
+from gsoc_kd.explorer import picture
+from gsoc_kd.teachers import load_student, load_teacher
 
-ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = {"ipywidgets": "7.7.1", "ipython": "7.34.0", "ipykernel": "6.17.1"}
 MISSING = ("tyro", "pytorch-fid")  # on Colab, of what the package needs
-PRESENT = {
-    "accelerate",
-    "docstring-parser",
-    "ipywidgets",
-    "matplotlib",
-    "numpy",
-    "pillow",
-    "safetensors",
-    "torch",
-    "torchvision",
-    "tqdm",
-}  # pip-freeze.txt of github.com/googlecolab/backend-info, 19 August 2026
+# of pip-freeze.txt of github.com/googlecolab/backend-info, 19 August 2026
+PRESENT = "accelerate docstring-parser ipywidgets matplotlib numpy pillow safetensors torch torchvision tqdm".split()
 FOLDER = Path(sys.prefix) / "colab"
 
 
@@ -47,76 +39,41 @@ def colab():
     """The folder with Colab's widgets."""
     found = {dist.name.lower(): dist.version for dist in metadata.distributions(path=[str(FOLDER)])}
     if not VERSIONS.items() <= found.items():
-        pytest.skip(
-            f"Colab's ipywidgets 7.7 are not in {FOLDER}: left out are the explorer's tests with them and "
-            "the test of the set-up cell. `make venv` puts them there, or: python -m pip install --no-deps "
-            f"--target {FOLDER} -r tests/colab-requirements.txt"
-        )
+        pytest.skip(f"Colab's ipywidgets 7.7 are not in {FOLDER}: left out are the explorer's tests with them and the "
+                    "test of the set-up cell. `make venv` puts them there")  # fmt: skip
     return FOLDER
 
 
-def test_the_requirements_are_colabs():
-    lines = (ROOT / "tests" / "colab-requirements.txt").read_text(encoding="utf-8").splitlines()
-    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
-    assert VERSIONS.items() <= pins.items()
-
-
 def test_the_set_up_names_every_dependency_that_colab_lacks():
-    listed = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    listed = re.search(r"^dependencies = \[\n(.*?)^\]", listed, re.M | re.S)[1]
-    needed = set(re.findall(r'^    "([\w-]+)', listed, re.M))
-    assert needed == PRESENT | {*MISSING}
+    lines = (ROOT / "tests" / "colab-requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert VERSIONS.items() <= dict(line.split("==") for line in lines if line and not line.startswith("#")).items()
+    assert {Requirement(line).name for line in PROJECT["dependencies"]} == {*PRESENT, *MISSING}
     assert all(f'"{name}"' in SETUP for name in MISSING)
 
 
 def test_the_explorers_tests_pass_with_colabs_widgets(colab, tmp_path):
     code = (
-        "import ipywidgets, IPython, pytest, sys; print(ipywidgets.__version__, IPython.__version__); "
-        "sys.exit(pytest.main(sys.argv[1:]))"
+        "import ipywidgets, IPython, pytest; print(ipywidgets.__version__, IPython.__version__); pytest.console_main()"
     )
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            code,
-            "-q",
-            "-p",
-            "no:nbval",
-            "-p",
-            "no:cacheprovider",
-            str(ROOT / "tests" / "test_explore.py"),
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": f"{colab}{os.pathsep}{ROOT}"},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("7.7.1 7.34.0\n")
+    options = ["-q", "-p", "no:nbval", "-p", "no:cacheprovider", str(ROOT / "tests" / "explorer" / "test_widgets.py")]
+    there = dict(cwd=tmp_path, env=os.environ | {"PYTHONPATH": f"{colab}{os.pathsep}{ROOT}"})
+    done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, **there)
+    assert done.returncode == 0 and done.stdout.startswith("7.7.1 7.34.0\n"), done.stdout + done.stderr
     assert re.search(r"\n\d+ passed in ", done.stdout), "none left out"
 
 
 # ---------------------------------------------------------------- the set-up cell
 
 
-def project(name):
-    """The distribution of a *.dist-info folder's name, else None."""
-    match = re.match(r"(.+?)-\d[^-]*\.(dist|egg)-info$", name)
-    return match and re.sub(r"[-_.]+", "-", match[1]).lower()
-
-
-def like_colab(colab, packages):
-    """Fills the folder `packages` with links to what Colab has: its widgets, then all that is installed here."""
+def like_colab(packages):
+    """Fills the folder `packages` with links to what is installed here, but for what Colab lacks."""
     packages.mkdir()
-    hidden = {*MISSING, "gsoc-kd"}  # distributions; an earlier folder's version hides a later one's, as on sys.path
-    modules = {name.replace("-", "_") for name in hidden}
-    for folder in [colab, *(Path(entry) for entry in sys.path if Path(entry).name == "site-packages")]:
-        for entry in folder.iterdir():
-            unwanted = entry.suffix == ".pth" or entry.name.startswith("__editable__")
-            if not unwanted and entry.name not in modules and project(entry.name) not in hidden:
-                (packages / entry.name).symlink_to(entry)
-                modules.add(entry.name)
-        hidden |= {project(name) for name in modules} - {None}
+    lacking = re.compile(
+        "(gsoc.kd|__editable__|" + "|".join(name.replace("-", ".") for name in MISSING) + r")\b|.*\.pth$"
+    )
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if not lacking.match(entry.name):
+            (packages / entry.name).symlink_to(entry)
 
 
 def wheel(name, folder):
@@ -128,128 +85,89 @@ def wheel(name, folder):
                 archive.write(dist.locate_file(file), file.as_posix())
 
 
-@pytest.fixture(scope="module")
-def machine(colab, tmp_path_factory):
-    """A NotebookClient's kernel in a throwaway environment like Colab's, without network."""
-    here = tmp_path_factory.mktemp("colab")
-    source, wheels = here / "source", here / "wheels"
-    source.mkdir(), wheels.mkdir()
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "gsoc_kd", source / "gsoc_kd", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in MISSING:
-        wheel(name, wheels)
-    like_colab(colab, here / "packages")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(here / "env")], check=True)
-    (site,) = (here / "env").glob("lib/python*/site-packages")
-    (site / "packages.pth").write_text(f"{here / 'packages'}\n", encoding="utf-8")
-    kernel = here / "jupyter" / "kernels" / "colab"
-    kernel.mkdir(parents=True)
-    (kernel / "kernel.json").write_text(
-        json.dumps(
-            {
-                "argv": [str(here / "env" / "bin" / "python"), "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-                "display_name": "Colab",
-                "language": "python",
-            }
-        ),
-        encoding="utf-8",
-    )
-    offline = {
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(wheels),
-        "PIP_NO_BUILD_ISOLATION": "0",
-        "PIP_CONFIG_FILE": os.devnull,
-        "JUPYTER_PATH": str(here / "jupyter"),
-        "IPYTHONDIR": str(here / "ipython"),
-    }
-    dropped = ("PYTHONPATH", "PIP_CONSTRAINT", "PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in offline.items():
-            patch.setenv(name, value)
-        for name in dropped:
-            patch.delenv(name, raising=False)
-        client = NotebookClient(
-            nbformat.v4.new_notebook(),
-            kernel_name="colab",
-            timeout=300,
-            startup_timeout=120,
-            resources={"metadata": {"path": str(here)}},
-        )
-        with client.setup_kernel():
-            run = Kernel(client)
-            run("import sys, types\nsys.modules['google.colab'] = types.ModuleType('google.colab')")
-            run.before = run(VERSIONS_CODE)
-            assert json.loads(run.before)["gsoc-kd"] is None
-            run(SETUP.replace(f"git+{ADDRESS}", str(source)))
-            run.installed = {project(entry.name) for entry in site.iterdir()} - {None}
-            yield run
-
-
-LOOKED_AT = ("torch", "torchvision", "numpy", *VERSIONS, *MISSING, "gsoc-kd")
-VERSIONS_CODE = f"""\
-import importlib.metadata, json
-def found(name):
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-print(json.dumps({{name: found(name) for name in {LOOKED_AT}}}))"""
-
-
-class Kernel:
-    """`run(code)` gives what the code printed; errors are raised."""
-
-    def __init__(self, client):
-        self.client = client
-
-    def __call__(self, code):
+class Kernel(NotebookClient):
+    def says(self, code):
+        """What the code prints; errors are raised."""
         cell = nbformat.v4.new_code_cell(code)
-        self.client.nb.cells.append(cell)
-        self.client.execute_cell(cell, len(self.client.nb.cells) - 1)
+        self.nb.cells.append(cell)
+        self.execute_cell(cell, len(self.nb.cells) - 1)
         return "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
 
     def change(self, model, **state):
         """What a browser sends when a hand moves a widget."""
-        client = self.client.kc
-        client.shell_channel.send(
-            client.session.msg(
-                "comm_msg", {"comm_id": model, "data": {"method": "update", "state": state, "buffer_paths": []}}
-            )
-        )
+        data = {"method": "update", "state": state, "buffer_paths": []}
+        self.kc.shell_channel.send(self.kc.session.msg("comm_msg", {"comm_id": model, "data": data}))
 
     def image(self, model):
         """The bytes of an Image as a browser has them."""
-        (buffer,) = self.client.widget_buffers[model].values()
+        (buffer,) = self.widget_buffers[model].values()
         return base64.b64decode(buffer["data"])
 
 
+INSTALLED = """\
+import importlib.metadata, json
+found = reversed(list(importlib.metadata.distributions()))  # of two the first counts
+print(json.dumps({dist.name.lower().replace("_", "-"): dist.version for dist in found}))"""
+
+
+@pytest.fixture(scope="module")
+def machine(colab, tmp_path_factory):
+    """A kernel in a throwaway environment like Colab's, without network, after the set-up cell."""
+    here = tmp_path_factory.mktemp("colab")
+    source, wheels, kernel = here / "source", here / "wheels", here / "jupyter" / "kernels" / "colab"
+    for folder in (source, wheels, kernel):
+        folder.mkdir(parents=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "gsoc_kd", source / "gsoc_kd", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in MISSING:
+        wheel(name, wheels)
+    like_colab(here / "packages")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(here / "env")], check=True)
+    (site,) = (here / "env").glob("lib/python*/site-packages")
+    (site / "packages.pth").write_text(f"{colab}\n{here / 'packages'}\n", encoding="utf-8")
+    start = [str(here / "env" / "bin" / "python"), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    about = json.dumps({"argv": start, "display_name": "Colab", "language": "python"})
+    (kernel / "kernel.json").write_text(about, encoding="utf-8")
+    run = Kernel(nbformat.v4.new_notebook(), kernel_name="colab", timeout=300, startup_timeout=120)
+    run.resources = {"metadata": {"path": str(here)}}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("NO_INDEX", "1"), ("FIND_LINKS", str(wheels)), ("NO_BUILD_ISOLATION", "0")):
+            patch.setenv(f"PIP_{name}", value)
+        patch.setenv("PIP_CONFIG_FILE", os.devnull)
+        patch.setenv("JUPYTER_PATH", str(here / "jupyter"))
+        patch.setenv("IPYTHONDIR", str(here / "ipython"))
+        for name in ("PYTHONPATH", "PIP_CONSTRAINT", "PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
+            patch.delenv(name, raising=False)
+        with run.setup_kernel():
+            run.says("import sys, types\nsys.modules['google.colab'] = types.ModuleType('google.colab')")
+            run.before = json.loads(run.says(INSTALLED))
+            run.says(SETUP.replace(f"git+https://github.com/{ADDRESS}", str(source)))
+            yield run
+
+
 def test_the_set_up_installs_what_colab_lacks_and_replaces_nothing(machine):
-    before, after = json.loads(machine.before), json.loads(machine(VERSIONS_CODE))
-    assert {name: before[name] for name in VERSIONS} == VERSIONS
-    assert [name for name in before if before[name] is None] == [*MISSING, "gsoc-kd"]
-    assert None not in after.values()
-    assert {name: after[name] for name in before if before[name]} == {k: v for k, v in before.items() if v}
-    assert machine.installed == {*MISSING, "gsoc-kd"}
+    after = json.loads(machine.says(INSTALLED))
+    assert machine.before.items() >= VERSIONS.items() and {"torch", "torchvision", "numpy"} < set(machine.before)
+    assert set(after) - set(machine.before) == {*MISSING, "gsoc-kd"}
+    assert machine.before.items() <= after.items()
 
 
 def test_the_explorer_works_there_and_twenty_fast_changes_end_at_the_last(machine):
-    text = machine(
-        "import gsoc_kd, json\napp = gsoc_kd.explore()\napp\nparts = app.parts\n"
-        "print(json.dumps({name: getattr(parts, name).model_id for name in "
-        "('label', 'student', 'teacher', 'title')}), gsoc_kd.__file__)"
+    text = machine.says(
+        "import gsoc_kd, json\napp = gsoc_kd.explore()\napp\nparts = app.parts\nprint(gsoc_kd.__file__)\n"
+        "print(json.dumps({name: getattr(parts, name).model_id for name in ('label', 'student', 'teacher')}))"
     )
-    models = json.loads(text[: text.index("}") + 1])
-    assert "site-packages" in text
-    generators = {"student": load_student(), "teacher": load_teacher()}
+    (home, models), generators = text.splitlines(), {"student": load_student(), "teacher": load_teacher()}
+    models = json.loads(models)
 
     def shown(role, label):
         return png_bytes(grid(picture(generators[role], 0, label)[None], columns=1, scale=8, pad=0))
 
-    assert [machine.image(models[role]) == shown(role, 0) for role in generators] == [True, True]
+    assert "site-packages" in home and all(machine.image(models[role]) == shown(role, 0) for role in generators)
     for click in range(20):
         machine.change(models["label"], index=(click + 1) % 9)
-    machine("import asyncio\nwhile parts.title.value != 'teacher':\n    await asyncio.sleep(0.05)")
+    machine.says("import asyncio\nwhile parts.title.value != 'teacher':\n    await asyncio.sleep(0.05)")
     assert machine.image(models["teacher"]) == shown("teacher", 20 % 9)
-    student = machine("import base64\nprint(base64.b64encode(parts.student.value).decode())")
+    student = machine.says("import base64\nprint(base64.b64encode(parts.student.value).decode())")
     assert base64.b64decode(student) == shown("student", 20 % 9)

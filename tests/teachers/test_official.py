@@ -1,4 +1,4 @@
-"""Official files: the recorded pictures come out of them, and nothing that is in them is run."""
+"""Official files: the recorded images come out of them, and nothing that is in them is run."""
 
 import io
 import json
@@ -10,8 +10,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from gsoc_kd.teachers.load import load_student, load_teacher
-from gsoc_kd.teachers.official import LICENCE, convert, read_official
 from stylegan2_official import REFERENCE, SOURCE, Call, config, official_bytes
 
 import gsoc_kd as kd
@@ -19,8 +17,11 @@ from gsoc_kd.core.files import InputError, sha256
 from gsoc_kd.core.weights import load_network
 from gsoc_kd.data.images import CIFAR10_CLASSES, to_uint8
 from gsoc_kd.networks.stylegan2 import StyleGAN2Generator
+from gsoc_kd.teachers.load import load_student, load_teacher
+from gsoc_kd.teachers.official import LICENCE, convert, read_official
 
 SYSTEM = f"asks for '{os.system.__module__}.system'"
+NO_FILTER = {"buffers": {"resample_filter": torch.ones(4, 4) / 16}}
 CASES = ("cifar_cond", "uncond_8map", "cond_64")
 
 
@@ -45,11 +46,19 @@ def bomb(marker):
     return Call(os.system, f"touch {marker}")
 
 
-def refused(path, *told):
-    with pytest.raises(InputError) as caught:
+def refused(path, told):
+    expected = f"^{re.escape(str(path))} .*nothing in it was run.*{re.escape(told)}"
+    with pytest.raises(InputError, match=expected) as caught:
         read_official(path)
-    assert str(caught.value).startswith(f"{path} ") and "nothing in it was run" in str(caught.value)
-    assert [word for word in told if word not in str(caught.value)] == [], str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def setting(path, **values):
+    return lambda found: found[path]["settings"].update(values)
+
+
+def weight(path, name="weight", kind="parameters", value=None):
+    return lambda found: found[path][kind].update({name: value})
 
 
 # ---------------------------------------------------------------- what an official file holds
@@ -57,14 +66,14 @@ def refused(path, *told):
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 @pytest.mark.parametrize("case", CASES)
-def test_draws_the_recorded_pictures(file, case, protocol):
+def test_generates_the_recorded_images(file, case, protocol):
     network, data = read_official(file(official_bytes(case, protocol=protocol)))
     assert data == "cifar10.zip" and not network.training
     assert not any(p.requires_grad for p in network.parameters())
     z, c = (torch.from_numpy(REFERENCE[f"{case}/{name}"]) for name in "zc")
     for psi in (1.0, 0.7):
-        pictures = network(z, c, psi=psi)
-        np.testing.assert_allclose(pictures, REFERENCE[f"{case}/out/psi{psi}_const"], rtol=0, atol=1e-4)
+        images = network(z, c, psi=psi)
+        np.testing.assert_allclose(images, REFERENCE[f"{case}/out/psi{psi}_const"], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -73,11 +82,10 @@ def test_sizes_are_read_from_the_tensors(file, case):
     assert (ours["z_dim"], ours["w_dim"], ours["num_classes"]) == (told["z_dim"], told["w_dim"], told["c_dim"])
     assert ours["clamp"] == told["synthesis_kwargs"]["conv_clamp"]
     assert ours["mapping_layers"] == told["mapping_kwargs"]["num_layers"]
-    kinds, sizes = told["synthesis_kwargs"], [4 << i for i in range(9) if 4 << i <= told["img_resolution"]]
-    assert ours["resolution"] == sizes[-1]
-    assert [min(ours["channel_base"] // r, ours["channel_max"]) for r in sizes] == [
-        min(kinds["channel_base"] // r, kinds["channel_max"]) for r in sizes
-    ]
+    assert ours["resolution"] == told["img_resolution"]
+    for r in [4 << i for i in range(9) if 4 << i <= told["img_resolution"]]:
+        widths = [min(one["channel_base"] // r, one["channel_max"]) for one in (ours, told["synthesis_kwargs"])]
+        assert widths[0] == widths[1]
 
 
 def test_a_teacher_like_any_other(file):
@@ -91,10 +99,13 @@ def test_a_teacher_like_any_other(file):
     assert isinstance(load_student(path), StyleGAN2Generator)
 
 
-def test_the_label_of_an_unconditional_one_is_ignored(file):
-    teacher = load_teacher(file(official_bytes("uncond_8map"), "cifar10u.pkl"), device="cpu")
-    assert (teacher.num_classes, teacher.classes) == (1, ("0",))
-    assert teacher(REFERENCE["uncond_8map/z"], [0] * 4).shape == (4, 16, 16, 3)
+def test_the_label_of_an_unconditional_one_is_ignored(file, tmp_path):
+    path = file(official_bytes("uncond_8map"), "cifar10u.pkl")
+    convert(path, tmp_path / "folder")
+    for source in (path, tmp_path / "folder"):
+        teacher = load_teacher(source, device="cpu")
+        assert (teacher.num_classes, teacher.classes) == (1, ("0",))
+        assert teacher(REFERENCE["uncond_8map/z"], [0] * 4).shape == (4, 16, 16, 3)
 
 
 def test_saved_on_a_gpu_loads_on_a_cpu(file):
@@ -115,11 +126,9 @@ def test_saved_on_a_gpu_loads_on_a_cpu(file):
 
 def test_half_precision_and_channels_last_weights(file):
     def halve(found):
-        weight = found["synthesis.b8.conv0"]["parameters"]["weight"]
-        weight.data = weight.data.to(memory_format=torch.channels_last)
-        found["synthesis.b16.conv1"]["parameters"]["weight"].data = found["synthesis.b16.conv1"]["parameters"][
-            "weight"
-        ].data.half()
+        first, second = (found[f"synthesis.{name}"]["parameters"]["weight"] for name in ("b8.conv0", "b16.conv1"))
+        first.data = first.data.to(memory_format=torch.channels_last)
+        second.data = second.data.half()
 
     network, _ = read_official(file(official_bytes(change=halve)))
     assert {p.dtype for p in network.parameters()} == {torch.float32}
@@ -127,9 +136,6 @@ def test_half_precision_and_channels_last_weights(file):
     assert np.array_equal(state["blocks.1.up.weight"], REFERENCE["cifar_cond/state/synthesis.b8.conv0.weight"])
     half = REFERENCE["cifar_cond/state/synthesis.b16.conv1.weight"].astype(np.float16)
     assert np.array_equal(state["blocks.2.conv.weight"], half.astype(np.float32))
-
-
-# ---------------------------------------------------------------- converted
 
 
 def test_converted_it_is_the_same_teacher(file, tmp_path):
@@ -141,11 +147,6 @@ def test_converted_it_is_the_same_teacher(file, tmp_path):
     told = json.loads((tmp_path / "folder" / "provenance.json").read_text())
     assert (told["sha256"], told["source"], told["data"]) == (sha256(path), "network.pkl", "cifar10.zip")
     assert told["licence"] == LICENCE and str(tmp_path) not in json.dumps(told)
-
-
-def test_an_unconditional_one_converted(file, tmp_path):
-    convert(file(official_bytes("uncond_8map"), "cifar10u.pkl"), tmp_path / "folder")
-    assert load_teacher(tmp_path / "folder", device="cpu").classes == ("0",)
 
 
 def test_nothing_is_written_for_a_refused_file(file, tmp_path):
@@ -166,18 +167,10 @@ def test_the_bomb_is_live(marker):
     assert marker.exists()
 
 
-def in_a_setting(marker):
-    return official_bytes(change=lambda found: found["mapping.fc0"]["settings"].update(activation=bomb(marker)))
-
-
-def in_another_network(marker):
-    return official_bytes(D=[{"deep": (bomb(marker),)}])
-
-
 def in_a_tensor(marker):
     numbers = Call(torch.storage._load_from_bytes, pickle.dumps(bomb(marker)))
     tensor = Call(torch._utils._rebuild_tensor_v2, numbers, 0, (32,), (1,), False, {})
-    return official_bytes(change=lambda found: found["mapping"]["buffers"].update(w_avg=tensor))
+    return official_bytes(change=weight("mapping", "w_avg", "buffers", tensor))
 
 
 def in_a_saved_tensor(marker):
@@ -189,15 +182,12 @@ def in_a_saved_tensor(marker):
 HOSTILE = {
     "top level": (lambda marker: pickle.dumps(bomb(marker)), SYSTEM),
     "protocol 0": (lambda marker: pickle.dumps(bomb(marker), protocol=0), "is a text"),
-    "a setting of a layer": (in_a_setting, SYSTEM),
-    "another network": (in_another_network, SYSTEM),
+    "a setting of a layer": (lambda marker: official_bytes(change=setting("mapping.fc0", up=bomb(marker))), SYSTEM),
+    "another network": (lambda marker: official_bytes(D=[{"deep": (bomb(marker),)}]), SYSTEM),
     "a tensor": (in_a_tensor, "a tensor in it"),
     "a tensor that torch saved": (in_a_saved_tensor, "a tensor in it " + SYSTEM),
     "module_src, as an object": (lambda marker: official_bytes(source=bomb(marker)), SYSTEM),
-    "module_src, as a text": (
-        lambda marker: official_bytes(source=f"import os; os.system('touch {marker}')"),
-        "the source text it carries does not define its class",
-    ),
+    "module_src, as a text": (lambda marker: official_bytes(source=f"os.system('touch {marker}')"), "does not define"),
     "eval": (lambda marker: pickle.dumps(Call(eval, f"open({str(marker)!r}, 'w')")), "asks for 'builtins.eval'"),
     "getattr": (lambda marker: pickle.dumps(Call(getattr, 1, "real")), "asks for 'builtins.getattr'"),
     "torch.load": (lambda marker: pickle.dumps(Call(torch.load, "x")), "asks for 'torch"),
@@ -221,12 +211,10 @@ def test_source_text_is_never_run(file, marker):
     assert network.num_classes == 10 and not marker.exists()
 
 
-@pytest.mark.parametrize(
-    "state, told", [((None, {"value": 1}), "sets the state of"), ({"__call__": 1}, "sets the state of")]
-)
-def test_stand_ins_cannot_be_changed(file, state, told):
+@pytest.mark.parametrize("state", [(None, {"value": 1}), {"__call__": 1}])
+def test_stand_ins_cannot_be_changed(file, state):
     data = b"\x80\x02ctorch.storage\n_load_from_bytes\n" + pickle.dumps(state, protocol=2)[2:-1] + b"b."
-    refused(file(data), told)
+    refused(file(data), "sets the state of")
 
 
 @pytest.mark.parametrize(
@@ -247,95 +235,54 @@ def test_limits(file, monkeypatch):
         read_official(file(official_bytes()))
 
 
-# ---------------------------------------------------------------- damaged, or something else
-
-
-@pytest.mark.parametrize("left", [1, 3, 1000, 30_000, -1])
-def test_truncated_files_are_refused(file, left):
-    refused(file(official_bytes()[:left]), "cut short or damaged")
-
-
 @pytest.mark.parametrize(
     "data, told",
     [
+        *((official_bytes()[:left], "cut short or damaged") for left in (1, 3, 1000, 30_000, -1)),
         (b"", "it is empty"),
         (b"<!DOCTYPE html><html>", "it is a text"),
         (b"PK\x03\x04", "a zip archive"),
         (b"\x89PNG\r\n\x1a\n", "no pickle"),
         (pickle.dumps([1, 2]), "no network G_ema"),
         (pickle.dumps({"G_ema": 3}), "no network G_ema"),
+        (official_bytes(source=f"{SOURCE}\nclass SynthesisInput: pass"), "a StyleGAN3 file"),
+        (official_bytes(source=f"{SOURCE}\nclass SynthesisInput: ...\nclass SuperresGenerator: ..."), "a StyleGAN-XL"),
+        (b"\x80\x03cdnnlib.tflib.network\nNetwork\nq\x00)\x81.", "a TensorFlow file of StyleGAN2; its authors'"),
+        (official_bytes(version=7), "format version 7, not 6"),
+        (b"\x80\x02c" + b"\x1b[31mos" * 30 + b"\nsystem\n.", r"it asks for '\x1b[31mos\x1b"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_other_files_are_refused(file, data, told):
+def test_other_files_are_refused_by_name(file, data, told):
     refused(file(data), told)
-
-
-@pytest.mark.parametrize(
-    "source, told",
-    [
-        (SOURCE + "\nclass SynthesisInput: pass", "a StyleGAN3 file"),
-        (SOURCE + "\nclass SynthesisInput: pass\nclass SuperresGenerator: pass", "a StyleGAN-XL file"),
-    ],
-)
-def test_relatives_are_refused_by_name(file, source, told):
-    refused(file(official_bytes(source=source)), told)
-
-
-def test_the_tensorflow_format_is_refused_by_name(file):
-    refused(file(b"\x80\x03cdnnlib.tflib.network\nNetwork\nq\x00)\x81."), "a TensorFlow file", "legacy.py")
-
-
-def setting(path, **values):
-    return lambda found: found[path]["settings"].update(values)
-
-
-def weight(path, name="weight", kind="parameters", value=None):
-    return lambda found: found[path][kind].update({name: value})
 
 
 @pytest.mark.parametrize(
     "change, told",
     [
-        (
-            setting("synthesis.b8", architecture="resnet"),
-            "synthesis.b8.architecture is 'resnet'; ours knows only 'skip'",
-        ),
-        (setting("synthesis.b8.conv1", activation="relu"), "synthesis.b8.conv1.activation is 'relu'"),
-        (setting("synthesis.b8.conv1", use_noise=False), "synthesis.b8.conv1.use_noise is False"),
+        (setting("synthesis.b8", architecture="resnet"), "b8.architecture' is 'resnet'; ours knows only 'skip'"),
+        (setting("synthesis.b8.conv1", activation="relu"), "'synthesis.b8.conv1.activation' is 'relu'"),
+        (setting("synthesis.b8.conv1", use_noise=False), "'synthesis.b8.conv1.use_noise' is False"),
         (setting("synthesis.b8.conv1", conv_clamp=1), "conv_clamp"),
-        (setting("synthesis.b8.conv0", up=4), "synthesis.b8.conv0.up is 4"),
-        (setting("mapping.fc1", bias_gain=1), "mapping.fc1.bias_gain is 1; ours knows only 0.01"),
-        (setting("", img_channels=1), "img_channels is 1; ours knows only 3"),
+        (setting("synthesis.b8.conv0", up=4), "'synthesis.b8.conv0.up' is 4"),
+        (setting("mapping.fc1", bias_gain=1), "'mapping.fc1.bias_gain' is 1; ours knows only 0.01"),
+        (setting("", img_channels=1), "'img_channels' is 1; ours knows only 3"),
         (setting("", img_resolution=64), "img_resolution is 64, but its tensors say 32"),
         (setting("", c_dim=7), "c_dim is 7, but its tensors say 10"),
-        (weight("synthesis.b8", "resample_filter", "buffers", torch.ones(4, 4) / 16), "not the filter [1,3,3,1]"),
+        (lambda found: found["synthesis.b8"].update(NO_FILTER), "not the filter [1,3,3,1]"),
         (weight("synthesis.b8.conv1", value=torch.zeros(24, 24, 5, 5)), "has shape (24, 24, 5, 5), our generator's"),
         (weight("synthesis.b8.conv1", "other", value=torch.zeros(3)), "has shape (3,), our generator's has None"),
-        (weight("mapping.fc1", "bias", value=torch.full((32,), float("nan"))), "holds NaN"),
-        (weight("mapping.fc1", "bias", value="words"), "is no tensor of floats"),
-        (weight("mapping", "w_avg", "buffers"), "lacks a part"),
+        (weight("mapping.fc1", "bias", value=torch.full((32,), float("nan"))), "is no tensor of finite floats"),
+        (weight("mapping.fc1", "bias", value="words"), "is no tensor of finite floats"),
+        (weight("mapping", "w_avg", "buffers"), "does not fit"),
         (lambda found: found["mapping.fc1"].update(kind="Conv2dLayer"), "'mapping.fc1.' is a 'Conv2dLayer'"),
-        (setting("mapping.fc1", _modules=None), "lacks a part or does not fit"),
-        (setting("mapping.fc1", _modules=["fc2"]), "lacks a part or does not fit"),
-        (
-            lambda found: [one["settings"].update(conv_clamp=10**400) for one in found.values()],
-            "lacks a part or does not fit",
-        ),
-        (
-            lambda found: found.update({"synthesis.b" + "9" * 5000: {**found["synthesis.b8"], "buffers": {}}}),
-            "does not fit",
-        ),
+        (setting("mapping.fc1", _modules=None), "does not fit"),
+        (setting("mapping.fc1", _modules=["fc2"]), "does not fit"),
+        (lambda found: [one["settings"].update(conv_clamp=10**400) for one in found.values()], "does not fit"),
+        (lambda found: found.update({f"synthesis.b{'9' * 5000}": {**found["synthesis.b8"], "buffers": {}}}), "not fit"),
+        (lambda found: found.update({"synthesis.\x1b": found["mapping.fc1"]}), r"'synthesis.\x1b.activation' is"),
+        (lambda found: found.update({"mapping.fc\x1b": found["mapping.fc1"] | NO_FILTER}), "is not the filter"),
     ],
 )
 def test_options_that_ours_has_not_are_refused_by_name(file, change, told):
     refused(file(official_bytes(change=change)), told)
-
-
-def test_other_versions_of_the_format(file):
-    refused(file(official_bytes(version=7)), "format version 7, not 6")
-
-
-def test_messages_show_no_control_characters(file):
-    with pytest.raises(InputError) as caught:
-        read_official(file(b"\x80\x02c" + b"\x1b[31mos" * 30 + b"\nsystem\n."))
-    assert not re.search(r"[\x00-\x1f]", str(caught.value)) and len(str(caught.value)) < 400

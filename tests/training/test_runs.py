@@ -1,107 +1,14 @@
 """A run's folder: nothing foreign is touched, nothing whole is lost, chance follows from seed and step."""
 
-import dataclasses
-import importlib
 import json
 import types
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
-from gsoc_kd import cli
 from gsoc_kd.core.files import InputError
-from gsoc_kd.data.images import LabelledImages
 from gsoc_kd.training import runs
-from gsoc_kd.training.distill import DistillConfig
-from gsoc_kd.training.gan import PretrainConfig
-
-
-@dataclass(frozen=True)
-class Config:
-    kimg: float = 1.0
-    batch: int = 4
-    widths: tuple[int, ...] = (2, 1)
-    betas: tuple[float, float] = (0.5, 0.9)
-    rank: int | None = None
-    seed: int = 0
-
-    def __post_init__(self):
-        runs.check_config(self, positive=("kimg", "batch"), shares=("betas",))
-
-
-# ---------------------------------------------------------------- config
-
-
-def test_a_preset_with_some_fields_changed():
-    presets = {"small": dict(batch=2, kimg=0.5), "plain": {}}
-    assert runs.preset(Config, presets, "small", dict(batch=3)) == Config(batch=3, kimg=0.5)
-    assert runs.preset(Config, presets, "plain", {}) == Config()
-    with pytest.raises(InputError, match="no preset 'big'; choose one of small, plain"):
-        runs.preset(Config, presets, "big", {})
-    with pytest.raises(InputError, match="Config.*'bach'"):
-        runs.preset(Config, presets, "small", dict(bach=3))
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        (dict(batch=0), "Config.batch must be a positive whole number, got 0"),
-        (dict(batch=-4), "positive whole"),
-        (dict(batch=2.5), "whole number, got 2.5"),
-        (dict(batch="4"), "got '4'"),
-        (dict(batch=True), "got True"),
-        (dict(kimg=0), "Config.kimg must be a positive number, got 0"),
-        (dict(kimg=float("nan")), "got nan"),
-        (dict(kimg=float("inf")), "got inf"),
-        (dict(seed=-1), "Config.seed must be a non-negative whole number, got -1"),
-        (dict(betas=(0.5, 1.0)), "Config.betas must lie from 0 to below 1"),
-        (dict(betas=(-0.1, 0.5)), "below 1"),
-    ],
-)
-def test_a_config_names_the_field_that_is_wrong(changes, message):
-    with pytest.raises(InputError) as caught:
-        Config(**changes)
-    assert message in str(caught.value)
-
-
-def test_numbers_at_the_border_are_taken():
-    Config(kimg=1e-9, seed=0, betas=(0.0, 0.0), rank=None)
-    Config(kimg=3)  # a whole number is a number
-
-
-def test_flags_say_what_differs_from_the_laptop_preset():
-    assert runs.flags(DistillConfig()) == ""
-    changed = DistillConfig(kimg=400, widths=(32, 16, 8, 8), skip_z=False, rank=None)
-    assert runs.flags(changed) == "--kimg 400 --widths 32 16 8 8 --rank None --no-skip-z"
-
-
-@pytest.mark.parametrize(
-    "verb, kind, changes",
-    [
-        ("distill", DistillConfig, dict(kimg=400, widths=(32, 16, 8, 8), skip_z=False, rank=None, bfloat16=False)),
-        ("pretrain", PretrainConfig, dict(bfloat16=True, r1=0.3, channels_last=False, disc="stylegan2")),
-    ],
-)
-def test_flags_lead_back_to_the_config(verb, kind, changes):
-    config = kind(**changes)
-    words = ["--pairs", "p"] if verb == "distill" else []
-    assert (
-        cli._parse(
-            verb, getattr(importlib.import_module(f"gsoc_kd.{verb}"), verb), [*words, *runs.flags(config).split()]
-        )["config"]
-        == config
-    )
-
-
-def test_flags_for_real_images_name_them():
-    images = LabelledImages(np.zeros((2, 16, 16, 3), np.uint8), np.arange(2), ("cat", "dog"), "my pets")
-    assert runs.real_flags(images) == "--real 'my pets' --size 16"
-    assert runs.real_flags(dataclasses.replace(images, source="cifar10-train.zip")) == "--real cifar10 --size 16"
-    cifar10 = LabelledImages(np.zeros((2, 32, 32, 3), np.uint8), np.arange(2), ("cat", "dog"), "cifar10-train.zip")
-    assert runs.real_flags(cifar10) == "--real cifar10"
-
 
 # ---------------------------------------------------------------- the folder
 
@@ -288,15 +195,6 @@ def test_stats_after_the_checkpoint_and_a_torn_line_are_cut_off(tmp_path):
     assert [json.loads(line) for line in path.read_text().splitlines()] == rows
 
 
-def test_means_are_over_the_steps_in_which_a_loss_came():
-    means, accelerator = runs.Means(), types.SimpleNamespace(reduce=lambda values, reduction: values)
-    means.add(a=torch.tensor(1.0), b=torch.tensor(4.0, requires_grad=True))
-    means.add(a=torch.tensor(2.0, dtype=torch.bfloat16))
-    assert means.take(accelerator) == {"a": 1.5, "b": 4.0}
-    means.add(a=torch.tensor(7.0))
-    assert means.take(accelerator) == {"a": 7.0}
-
-
 def test_what_is_not_finite_stops_the_run():
     network = torch.nn.Linear(2, 2)
     runs.check_finite({"step": 1, "pixel": 0.5}, network, 1, "runs/a")
@@ -307,18 +205,3 @@ def test_what_is_not_finite_stops_the_run():
     network.weight.data[0, 1] = float("inf")
     with pytest.raises(InputError, match="a weight of the generator is not finite"):
         runs.check_finite({"pixel": 0.5}, network, 30, "runs/a")
-
-
-# ---------------------------------------------------------------- average
-
-
-def test_the_average_ramps_up_to_its_share():
-    network = torch.nn.Linear(1, 1, bias=False)
-    average, expected = torch.optim.swa_utils.AveragedModel(network), 0.0
-    for step in range(30):
-        with torch.no_grad():
-            network.weight.fill_(float(step))
-        runs.update_average(average, network, 0.7, step)
-        share = min(0.7, step / (step + 9))  # 0, 0.1, 0.18, ... 0.7 from step 21 on
-        expected = share * expected + (1 - share) * step
-    assert average.module.weight.item() == pytest.approx(expected) and int(average.n_averaged) == 0

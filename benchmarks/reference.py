@@ -1,0 +1,117 @@
+"""The project's question at full scale on one GPU: a wide teacher, its pairs, students beside it, their scores.
+
+    python benchmarks/reference.py                              all of it, on whatever device there is
+    python benchmarks/reference.py --minutes 30                 a part: exit code 3 says that there is more to do
+    python benchmarks/reference.py --scale smoke                a minute on a CPU: does every stage work?
+
+Teacher (preset `gpu`) -> 50,000 and 500,000 pairs -> students, which all see as many pairs as in 2022, 150 epochs of
+50,000 -> scores -> report. A stage that is finished is not repeated, one that was stopped goes on. Below --out lie runs/,
+networks/ (float16), scores/, and report/ with the table, size-quality trade-off, images and training animations.
+"""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+from studies import STUDIES
+
+import gsoc_kd as kd
+from gsoc_kd.core.charts import frontier
+from gsoc_kd.core.figures import grid, save_png
+from gsoc_kd.core.files import InputError, read_json, replacing_folder, write_json
+from gsoc_kd.core.weights import provenance
+from gsoc_kd.evaluation import floor_row, row, table
+from gsoc_kd.evaluation.publish import publish
+from gsoc_kd.pairs import draw_latents
+from gsoc_kd.training.runs import read_stats
+
+# name: (preset, pairs for each class, what changes); in 2022 there were real images beside the pairs
+FULL, SMOKE = dict(batch=128, kimg=7500), dict(batch=16, kimg=0.064, tick_kimg=0.032)
+STUDENTS = {name: ("gpu", 5000, {**fields, **FULL}) for name, fields in STUDIES["frontier"]["rows"].items()}
+STUDENTS |= {"distylegan-2022": ("distylegan-2022", 5000, FULL), "200k, 500,000 pairs": ("gpu", 50_000, FULL)}
+SMALL = {name: ("smoke", 13, SMOKE) for name in ("200k", "TinyGAN block")}
+SMALL |= {"distylegan-2022": ("distylegan-2022", 13, SMOKE), "200k, 500,000 pairs": ("smoke", 26, SMOKE)}
+
+
+class Over(Exception):
+    """The minutes of this call are over."""
+
+
+def main(real: str = "cifar10", out: Path = Path("runs/reference"), scale: Literal["full", "smoke"] = "full",
+         minutes: float = float("inf"), teacher_kimg: float = 20_000, device: str | None = None):  # fmt: skip
+    """Does what is left of the reference; training stops at a tick when the `minutes` of this call are over.
+
+    Args:
+        real: CIFAR-10, or a dataset zip with its classes.
+        teacher_kimg: thousands of images that the teacher sees.
+    """
+    deadline, images, full = time.monotonic() + 60 * minutes, kd.load_images(real), scale == "full"
+
+    def check(*_):
+        if time.monotonic() > deadline:
+            raise Over
+
+    def finish(name, train, teacher=None):
+        """Trains, publishes and scores a network, unless that is done; returns it."""
+        network, file = out / "networks" / name, out / "scores" / f"{name}.json"
+        if not network.is_dir():
+            check()
+            publish(train(out / "runs" / name).folder, network, scored=False)
+        generator = kd.load_teacher(network, device=device)
+        if not file.is_file():
+            check()
+            options = dict(per_class=1000 if full else 129, device=device, teacher=teacher, progress=False)
+            last = read_stats(out / "runs" / name)[-1]
+            told = {"kimg": last["kimg"], "minutes": last["seconds"] / 60, **provenance("", "")}
+            write_json(file, {**told, **row(name, generator, kd.evaluate(generator, **options))})
+        return generator
+
+    def student(preset, per_class, changes, teacher, folder):
+        pairs = kd.make_pairs(teacher, per_class, seed=0, out=out / "runs" / f"pairs-{per_class}")
+        config, beside = kd.DistillConfig.preset(preset, **changes), images if "2022" in preset else None
+        return kd.distill(pairs, config, folder, beside, device, on_tick=check)
+
+    config = kd.PretrainConfig.preset(*(["gpu"] if full else ["smoke"]), **(dict(kimg=teacher_kimg) if full else SMOKE))
+    try:
+        teacher = finish("teacher", lambda folder: kd.pretrain(images, config, folder, device, on_tick=check))
+        for name, asked in (STUDENTS if full else SMALL).items():
+            finish(name, lambda folder, asked=asked: student(*asked, teacher, folder), teacher)
+    except Over:
+        print("the minutes of this call are over; call it again to go on")
+        return 3
+    print(report(["teacher", *(STUDENTS if full else SMALL)], out))
+
+
+def report(names, out):
+    """Writes report/ from what lies in networks/, scores/ and runs/; returns its table."""
+    rows = [read_json(out / "scores" / f"{name}.json") for name in names]
+    teacher, key = rows[0], "class_agreement"
+    keeping = [one for one in rows[1:] if one[key] >= 0.9 * teacher[key]]
+    least = min(keeping, key=lambda one: one["parameters"], default=None)
+    text = "No student keeps 90 % of the teacher's class agreement."
+    if least:
+        text = f"The smallest student that keeps 90 % of the teacher's class agreement: {least['name']}, with "
+        text += f"{teacher['parameters'] / least['parameters']:.1f} times fewer parameters than the teacher."
+    lines = [f"* {one['name']}: {one['kimg']:,.0f} thousand images in {one['minutes']:.1f} minutes, {one['hardware']}, "
+             f"{one['date']}, commit {one['commit']}." for one in rows]  # fmt: skip
+    text = "\n\n".join([table([floor_row(), *rows]), text, "\n".join(lines)])
+    generators = [kd.load_teacher(out / "networks" / name) for name in names]
+    z, y = draw_latents(7, 0, 20, generators[0].z_dim), np.arange(20) % generators[0].num_classes
+    with replacing_folder(out / "report") as folder:
+        (folder / "table.md").write_text(text + "\n", encoding="utf-8")
+        frontier([floor_row(), *rows]).savefig(folder / "frontier.png", dpi=80)
+        save_png(grid(np.concatenate([generator(z, y) for generator in generators]), columns=20), folder / "images.png")
+        for name in names:
+            shutil.copyfile(out / "runs" / name / "film.gif", folder / f"{name}.gif")
+    return text
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(tyro.cli(main))
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,359 @@
+"""Every speed that a page states, each beside something else in the same run.
+
+    python benchmarks/speed.py training --peer CODE_OF_2022 --before CHECKOUT
+    python benchmarks/speed.py generators --peer CODE_OF_2022
+    python benchmarks/speed.py stylegan2 --official CODE_OF_NVLABS
+    python benchmarks/speed.py captured --device cuda
+    ... --write                                                puts what is printed into its page, too
+
+All take turns, round after round, so that whatever else the machine does meets each of them; figures are medians of the
+rounds. The checkouts are ThanosM97/gsoc2022-openvino at ef0124f (the file that it decodes for each pair is left out, in
+its favour), this project at an earlier commit, and NVlabs/stylegan2-ada-pytorch at d72cc7d; what is not given is left
+out. Trainings see noise: it costs the same.
+"""
+
+import datetime
+import functools
+import importlib
+import itertools
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+import types
+from pathlib import Path
+from statistics import median
+from unittest import mock
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+import gsoc_kd as kd
+from gsoc_kd.core.checks import fast_bfloat16, hardware
+from gsoc_kd.core.files import InputError
+from gsoc_kd.core.pages import check_block, write_block
+from gsoc_kd.data.images import LabelledImages, to_uint8
+from gsoc_kd.evaluation.table import cost
+from gsoc_kd.networks import DiStyleGANGenerator, StyleGAN2Generator
+from gsoc_kd.networks.stylegan2 import from_official
+from gsoc_kd.pairs import draw_latents, save_pairs
+from gsoc_kd.teachers import Teacher
+from gsoc_kd.training import loop
+from gsoc_kd.training.blocks import Blocks, Descent, Nets
+from gsoc_kd.training.distill import DistillTask, distill_step_with_real, make_networks
+from gsoc_kd.training.gan import GanTask
+
+
+def in_turn(calls, rounds, device="cpu", least=0.0):
+    """{name: seconds of a call, for each round}: all take turns of `least` seconds; the first round is not counted."""
+    found = {name: [] for name in calls}
+    for turn in range(rounds + 1):
+        for name, call in calls.items():
+            start, count = now(device), 0
+            while count == 0 or now(device) - start < least:
+                call()
+                count += 1
+            found[name] += [(now(device) - start) / count] if turn else []
+    return found
+
+
+def now(device="cpu"):
+    """Seconds, with nothing left in the device's queue."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def markdown(head, rows, left=1):
+    """A table for a page: so many columns stand left, the others right."""
+    lines = [head, ["---"] * left + ["--:"] * (len(head) - left), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def load_code(folder, name):
+    """A module of somebody else's code."""
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise InputError(f"{folder}: {error}; give the checkout that the head of benchmarks/speed.py names") from None
+
+
+# ---------------------------------------------------------------- training
+
+WORKER = """  # what `elsewhere` runs: pairs a second of a training, and the peak of its memory in MB
+import json, sys, tempfile
+import numpy as np
+import gsoc_kd as kd
+try:
+    from gsoc_kd.data.images import LabelledImages
+except ImportError:  # before the stage folders
+    from gsoc_kd.images import LabelledImages
+folder, preset, kimg, precision = sys.argv[1:]
+pairs = kd.load_pairs(folder + "/pairs")
+real = LabelledImages(np.load(folder + "/real.npy"), pairs.labels, pairs.classes, "noise") if "2022" in preset else None
+for share in (0.1, 1):  # the first warms up
+    length = dict(kimg=share * float(kimg), tick_kimg=share * float(kimg))
+    config = kd.DistillConfig.preset(preset, **length, bfloat16=precision == "bfloat16")
+    run = kd.distill(pairs, config, tempfile.mkdtemp(dir=folder), real, "cpu")
+peak = [int(line.split()[1]) / 1000 for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(json.dumps([run.stats[-1]["pairs_per_second"], *peak]))
+"""
+
+
+def training(peer: Path | None = None, before: Path | None = None, pairs: int = 50_000, rounds: int = 5,
+             steps: tuple[int, int] = (100, 10)):  # fmt: skip
+    """Pairs/s and peak memory of `distill` on the CPU: the default, in rounds of steps[0] steps, and 2022's, of steps[1]."""
+    checkouts, rows = {"now": Path(kd.__file__).parents[1]} | ({"before": before} if before else {}), []
+    alike, original = (Original(peer).compare_losses(), Original(peer)) if peer else ("", None)
+    with tempfile.TemporaryDirectory() as folder:
+        noise(Path(folder), pairs)
+        presets = zip(("laptop", "distylegan-2022"), steps)
+        for (preset, count), precision in itertools.product(presets, ("float32", "bfloat16")):
+            found, kimg = [], str(count * kd.DistillConfig.preset(preset).batch / 1000)
+            for _ in range(rounds):
+                found.append({n: elsewhere(path, folder, preset, kimg, precision) for n, path in checkouts.items()})
+                if original and preset == "distylegan-2022":
+                    found[-1]["original"] = original.rate(count), 0
+            rates, peaks = ({name: median(one[name][i] for one in found) for name in found[0]} for i in (0, 1))
+            row = [f"`{preset}`, {precision}", f"{rates['now']:.1f}"]
+            for name in ("before", "original"):
+                row += [f"{rates[name]:.1f}", f"{rates['now'] / rates[name]:.2f}"] if name in rates else ["–", "–"]
+            rows.append([*row, *(f"{peaks.get(name, 0):,.0f}" for name in ("now", "before"))])
+    yield markdown(["pairs/s", "now", "before", "ratio", "original", "ratio", "peak MB now", "before"], rows)
+    yield f"{pairs:,} pairs, real images for 2022's recipe; {rounds} rounds of {steps[0]} or {steps[1]} steps. {alike}"
+
+
+def elsewhere(checkout, *asked):
+    """What WORKER prints with the code of a checkout of this project."""
+    environment = {**os.environ, "PYTHONPATH": str(checkout.resolve())}
+    done = subprocess.run([sys.executable, "-c", WORKER, *asked], capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{checkout} does not train: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def noise(folder, count):
+    """Pairs of noise and as many real images, also in files: (Pairs, LabelledImages)."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (count, 32, 32, 3), np.uint8), np.arange(count) % 10
+    pairs = save_pairs(x, y, rng.standard_normal((count, 512), np.float32).astype(np.float16), folder / "pairs")
+    np.save(folder / "real.npy", x[::-1])
+    return pairs, LabelledImages(x[::-1].copy(), y, pairs.classes, "noise")
+
+
+TERMS = {  # our losses, the original's
+    "disc": ("D/Teacher Loss", "D/Student Loss"), "disc_gan": ("D/Real Loss", "D/Random Loss"),
+    "pixel": ("G/Pixel Loss",), "feature": ("G/Feature Loss",),
+    "adversarial": ("G/Adversarial Distillation Loss",), "gan": ("G/Adversarial GAN Loss",),
+}  # fmt: skip
+
+
+class Original:
+    """The trainer of 2022 with its own networks, losses and optimisers, on one batch in memory."""
+
+    def __init__(self, checkout):
+        sys.modules.setdefault("torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=None))  # no step needs it
+        code = load_code(checkout / "generation", "distylegan")
+        self.config = c = kd.DistillConfig.preset("distylegan-2022")
+        self.trainer = t = code.DiStyleGAN(device="cpu")
+        t.batch_size, (t.netG, t.netD) = c.batch, t.load_networks()
+        t.optimizerG, t.optimizerD = t._DiStyleGAN__define_optimizers(c.lr, c.disc_lr, c.betas[0])
+        t.criterionG = code.GLoss(t.config["lambda_pixel"], t.config["lambda_ganG"])
+        t.criterionD = code.DLoss(t.config["lambda_ganD"])
+        x, x_real = torch.rand(2, c.batch, 3, 32, 32) * 2 - 1
+        y = F.one_hot(torch.arange(c.batch) % 10, 10).float()
+        self.batch = x, y, torch.randn(c.batch, 512), x_real, y
+
+    def step(self, adversarial):
+        """What its loop does with a batch: the losses, by its names."""
+        x, y, z, x_real, y_real = self.batch
+        log, features = self.trainer.update_D(z, x, y, x_real, y_real)
+        return log | self.trainer.update_G(z, x, features, y, y_real, adversarial)
+
+    def rate(self, steps):
+        start = now()
+        for step in range(steps):
+            self.step(adversarial=(step + 1) % self.config.adversarial_every == 0)
+        return steps * self.config.batch / (now() - start)
+
+    def compare_losses(self):
+        """A step of both from the same weights, on the same batch and noise, with all terms. Power iteration stands
+        still: ours iterates once a step, the original at every forward pass."""
+        c, trainer, alone = self.config, self.trainer, types.SimpleNamespace(num_processes=1)
+        nets, z_fresh = Nets.of(*make_networks(c, 512, 10, 32), c), torch.randn(c.batch, 512)
+        student, disc = nets.parts["generator"], nets.parts["disc"]
+        ours = [*student.parameters(), *disc.parameters(), *disc.buffers()]
+        theirs = [*trainer.netG.parameters(), *trainer.netD.parameters(), *trainer.netD.buffers()]
+        for a, b in zip(ours, theirs, strict=True):
+            b.data.copy_(a.data)
+        for module in (*disc.modules(), *(h for m in trainer.netD.modules() for h in m._forward_pre_hooks.values())):
+            module.n_power_iterations = 0
+        descents = [Descent(network, nets.parts[name], alone, c.lr)
+                    for network, name in ((disc, "disc_optimizer"), (student, "optimizer"))]  # fmt: skip
+        ours = distill_step_with_real(nets, c, *self.batch, z_fresh, (), True, *descents)
+        with mock.patch.object(torch, "randn", lambda *_: z_fresh):
+            log = self.step(adversarial=True)
+        found = {name: abs(ours[name].item() - sum(log[part] for part in parts)) for name, parts in TERMS.items()}
+        worst = max(found, key=found.get)
+        if not found[worst] < 1e-4:
+            raise SystemExit(f"the losses differ from the original's: {found}")
+        return f"The same {len(found)} losses from the same weights and batch, to {found[worst]:.1e} ({worst})."
+
+
+# ---------------------------------------------------------------- generators
+
+
+def generators(peer: Path | None = None, student: str = "embedded", rounds: int = 9, seconds: float = 0.5,
+               scores: bool = True):  # fmt: skip
+    """Images/s, as uint8, of the bundled networks in PyTorch and of the student's OpenVINO files, and the files' scores.
+    The base is the generator of 2022, in its own code if there is `peer`. A turn lasts `seconds` at least."""
+
+    def box(network, z_dim):
+        return Teacher(lambda z, y: to_uint8(network(z, F.one_hot(y, 10).float())), z_dim, 10, 32)
+
+    network, base = kd.load_student(student), "2022 generator, PyTorch eager"
+    boxes, times, sizes, rows = {base: kd.black_box(DiStyleGANGenerator())}, {}, [], []
+    if peer:
+        boxes[base] = box(load_code(peer / "generation", "model.network").Generator(256, 512, 10).eval(), 512)
+    boxes["teacher, PyTorch eager"] = kd.load_teacher(device="cpu")
+    boxes["student, PyTorch eager"] = kd.black_box(network)
+    boxes["student, PyTorch compiled"] = box(torch.compile(network, dynamic=False), network.z_dim)
+    with tempfile.TemporaryDirectory() as folder:
+        for precision in ("fp32", "int8"):
+            file = kd.export(network, Path(folder) / f"{precision}.xml", precision)
+            boxes[f"student, OpenVINO {precision}"] = runner = kd.load_exported(file, torch.get_num_threads())
+            size = sum(file.with_suffix(end).stat().st_size for end in (".xml", ".bin")) / 1000
+            found = kd.evaluate(runner, progress=False) if scores else {"cifar_fd": np.nan, "class_agreement": np.nan}
+            sizes.append([precision, f"{size:,.0f}", f"{found['cifar_fd']:.2f}", f"{found['class_agreement']:.1%}"])
+        for batch in (1, 16, 256):
+            calls = {name: functools.partial(one, draw_latents(0, 0, batch, one.z_dim), np.arange(batch) % 10)
+                     for name, one in boxes.items()}  # fmt: skip
+            times[batch] = in_turn(calls, rounds, least=seconds)
+    for name in boxes:
+        rows.append([name])
+        for batch, found in times.items():
+            middle, ratio = median(found[name]), median(b / t for b, t in zip(found[base], found[name]))
+            rows[-1].append(f"{batch / middle:,.0f} ({1000 * middle:.2f}, {ratio:.1f})")
+    yield markdown(["images/s (ms a batch, ratio)", *(f"batch {batch}" for batch in times)], rows)
+    yield markdown(["OpenVINO file", "kB, xml and bin", "CIFAR-FD", "class agreement"], sizes)
+    yield f"{rounds} rounds; ratios to the {base}, round by round. CIFAR-FD over 10,000 images."
+
+
+@torch.inference_mode()
+def stylegan2(official: Path | None = None, rounds: int = 7, batch: int = 32, device: str = "cpu"):
+    """Images/s of the full-size StyleGAN2 generator, beside the official code: the same weights, noise and labels."""
+    torch.manual_seed(0)
+    z, y, ours = torch.randn(batch, 512, device=device), torch.arange(batch, device=device) % 10, StyleGAN2Generator()
+    calls, rows = {"ours": lambda: ours(z, y)}, []
+    if official:
+        code, synthesis = load_code(official, "training.networks"), dict(channel_base=32768, conv_clamp=256)
+        theirs = code.Generator(512, 10, 512, 32, 3, dict(num_layers=2), synthesis).eval()
+        for name, parameter in theirs.named_parameters():
+            parameter += 0.1 if name.endswith("noise_strength") else 0.0
+        ours.load_state_dict(from_official(theirs.state_dict()))
+        options = dict(noise_mode="const", force_fp32=True, fused_modconv=True)  # its own in eval mode
+        calls["official"] = functools.partial(theirs.to(device), z, F.one_hot(y, 10).float(), **options)
+    ours.eval().to(device, memory_format=torch.channels_last)
+    for dtype in (torch.bfloat16, torch.float16) if torch.device(device).type == "cuda" else ():
+        calls[f"ours, {dtype}"] = torch.autocast("cuda", dtype)(calls["ours"])
+    times, base, macs = in_turn(calls, rounds, device), calls["ours"](), cost(ours)["macs"]
+    for name, call in calls.items():
+        speed, difference = batch / median(times[name]), (call().float() - base).abs().max().item()
+        ratio = f"{median(times['official']) / median(times[name]):.1f}" if official else "–"
+        rows.append([name, f"{speed:,.1f}", ratio, f"{speed * 2 * macs / 1e9:,.0f}", f"{difference:.1e}"])
+    yield markdown(["generator", "images/s", "ratio to official", "GFLOP/s", "largest difference from ours"], rows)
+    yield f"{macs / 1e9:.2f} GMAC an image, batch {batch}, {rounds} rounds."
+
+
+# ---------------------------------------------------------------- captured
+
+
+def captured(device: str = "cuda", preset: str = "gpu", ticks: int = 3, images: int = 50_000):
+    """Both trainings in captured blocks (after a first tick) and step by step (one tick); the ticks are the preset's."""
+    graph = "cuda" if torch.device(device).type == "cuda" else lambda function: function
+    peak, rows = matmul_peak(device), []
+    with tempfile.TemporaryDirectory() as folder:
+        pairs, real = noise(Path(folder), images)
+        for kind, data, config in ((DistillTask, pairs, kd.DistillConfig), (GanTask, real, kd.PretrainConfig)):
+            kimg, rates = config.preset(preset).tick_kimg, []
+            for how, count in ((None, 1), (graph, ticks + 1)):
+                task = kind(data, config.preset(preset, kimg=kimg * count))
+                stats = loop.train(task, f"{folder}/{task.verb}-{count}", device, graph=how).stats
+                rates.append(median(row[f"{task.unit}s_per_second"] for row in stats[count > 1 :]))
+            work, (slow, fast) = operations(task, device), rates
+            told = (
+                f"{slow:,.0f}",
+                f"{fast:,.0f}",
+                f"{fast / slow:.2f}",
+                f"{work / 1e9:.2f}",
+                f"{fast * work / peak:.1%}",
+            )
+            rows.append([f"`{task.verb}`", *told, f"{7_500_000 / fast / 60:.1f}"])
+    head = ["eager", "captured", "ratio", "GFLOP an image", "share of the peak", "minutes for 150 epochs of 50,000"]
+    yield markdown([f"images/s, preset `{preset}`", *head], rows)
+    yield f"The peak is that of a large bfloat16 matrix product, {peak / 1e12:,.1f} TFLOP/s."
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations by the formulas of torch.utils.flop_counter, whose own counter fails at the gradient of R1."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func._overloadpacket):
+            self.total += formula(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def operations(task, device):
+    """Operations (two a multiply-accumulate) of a training for each image, the mean over a block of steps."""
+    accelerator, nets, _ = loop.prepare(task, device)
+    with Operations() as counter:
+        Blocks(task, nets, accelerator)(0, task.period)
+    return counter.total / task.period / task.config.batch
+
+
+def matmul_peak(device):
+    """Operations a second of a large bfloat16 matrix product: the peak that a program can see."""
+    size = 8192 if torch.device(device).type == "cuda" else 1024
+    a, b = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
+    return 2 * size**3 / min(in_turn({"": lambda: a @ b}, 2, device, least=0.3)[""])
+
+
+MEASURES = {  # with its page, and the block there
+    "training": (training, Path("docs/Training.md"), "speed"), "captured": (captured, Path("docs/Training.md"), "gpu"),
+    "generators": (generators, Path("docs/Deployment.md"), "speed"),
+    "stylegan2": (stylegan2, Path("docs/Teacher-Network.md"), "generator speed"),
+}  # fmt: skip
+
+
+def main(words):
+    """Prints what was measured, with where and when; with --write it goes into its page as well."""
+    functions = {name: function for name, (function, *_) in MEASURES.items()}
+    parts = tyro.extras.subcommand_cli_from_dict(functions, args=[word for word in words if word != "--write"])
+    block = MEASURES[words[0]][1:] if "--write" in words else ()
+    if block:
+        check_block(*block)  # before anything is measured: `parts` is a generator
+    where = f"{hardware()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    where += ", fast bfloat16" if fast_bfloat16("cpu") else ""
+    command = f"`python benchmarks/speed.py {shlex.join(words)}`"
+    text = "\n\n".join([*parts, f"{where}, PyTorch {torch.__version__}, {datetime.date.today()}: {command}."])
+    print(text)
+    if block:
+        write_block(*block, text)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,179 @@
+"""The one training loop: a task says what a step is, everything else is here, once (docs/Training.md).
+
+A task has `verb`, `unit` (what a step sees: "pair" or "img"), `config`, `steps` (of the run), `tick` (steps from one to
+the next), `period` (steps of a block), `losses` (their names) and
+
+    place(device, rank, world)   puts its data there; raises InputError for what cannot be trained
+    networks()                   (generator, discriminator), from torch's random state
+    identity()                   all that the outcome depends on, for the run's config.json
+    draw(block)                  all that chance decides in a block: {name: (period, ...)}, by seed, block and rank
+    step(nets, given, i, descend_disc, descend)   step i of a block; given: its row of `draw`; returns {loss: scalar}
+    provenance(out, minutes)     what is said of command, data and classes
+"""
+
+import copy
+import time
+from dataclasses import asdict
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from tqdm import tqdm
+
+from ..core.checks import fast_bfloat16, pick_device
+from ..core.figures import film
+from ..core.files import InputError
+from ..core.weights import provenance, save_network
+from ..networks.layers import reestimate_batchnorm
+from . import runs
+from .blocks import Blocks, CudaGraph, Nets
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def train(task, out, device=None, minutes=None, on_tick=None, timer=time.monotonic, graph="cuda"):
+    """Trains what a task says; called again, it goes on where it stopped, to the same weights.
+
+    Chance is a function of (seed, block, process), so a checkpoint holds no random state. On a CPU with as many threads
+    and one process a resumed run ends with the same bytes; a GPU chooses its kernels anew.
+
+    graph: what runs a whole block at once, by default CudaGraph on a GPU in one process; None: nothing does. The other
+    arguments, what it returns and raises: as `distill`.
+    """
+    if minutes is not None and not minutes > 0:
+        raise InputError(f"minutes is {minutes!r}; give a positive number, or None for no limit")
+    accelerator, nets, notes = prepare(task, device)
+    with accelerator.main_process_first():
+        folder = runs.open_folder(out, {"verb": task.verb, **task.identity()}, accelerator.is_main_process)
+    state = runs.load_checkpoint(folder)
+    first = state["step"] if state else 0
+    if state:
+        nets.load(state)
+    stats = runs.read_stats(folder, first) if accelerator.is_main_process else []
+    if graph == "cuda":
+        graph = CudaGraph if accelerator.device.type == "cuda" and accelerator.num_processes == 1 else None
+    blocks, batch = Blocks(task, nets, accelerator, graph), task.config.batch
+    clock = Clock(timer, stats[-1]["seconds"] if stats else 0.0, minutes, accelerator)
+    used, ticked = clock.used(), first
+    hidden, words = not accelerator.is_main_process, dict(desc=task.verb, unit=task.unit)
+    bar = tqdm(total=task.steps * batch, initial=first * batch, disable=hidden, **words)
+    for begin, end in pieces(
+        first, task.steps if used < 1 or not first else first, task.tick, task.period if graph else 1
+    ):
+        blocks(begin, end, used)
+        bar.update((end - begin) * batch)
+        used = clock.used()
+        if end % task.tick and end < task.steps and used < 1:
+            continue
+        row = {"step": end, "kimg": end * batch / 1000, **blocks.means()}
+        runs.check_finite(row, nets.parts["generator"], end, folder)
+        if accelerator.is_main_process:
+            row |= clock.tick((end - ticked) * batch, f"{task.unit}s_per_second")
+            network = averaged(nets.parts["average"], task.config.seed, accelerator.device)
+            save(network, folder, row, {**notes, **task.provenance(folder, minutes)})
+            row |= (on_tick and clock.pause(on_tick, network, dict(row))) or {}
+            runs.append_stats(folder, row)
+            runs.save_checkpoint(folder, {"step": end, **nets.state()})
+            stats.append(row)
+            bar.set_postfix({name: f"{row[name]:.3f}" for name in task.losses if name in row})
+        ticked = end
+        if used >= 1:
+            break
+    bar.close()
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        film(sorted((folder / "film").glob("*.png")), folder / "film.gif")
+    return runs.Run(averaged(nets.parts["average"], task.config.seed, accelerator.device), folder, stats)
+
+
+def prepare(task, device):
+    """Puts the task on its device and makes what it trains: accelerator, Nets, and what provenance says of them."""
+    accelerator, c = start(pick_device(device)), task.config
+    device, world = accelerator.device, accelerator.num_processes
+    if c.batch % world:
+        raise InputError(f"{type(c).__name__}.batch {c.batch} cannot be divided among {world} processes")
+    bfloat16 = fast_bfloat16(device) if c.bfloat16 is None else c.bfloat16
+    task.place(device, accelerator.process_index, world)
+    with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it is
+        torch.default_generator.manual_seed(c.seed)
+        networks = [network.to(device, memory_format=torch.channels_last) for network in task.networks()]
+    notes = {"config": asdict(c), "processes": world, "precision": "bfloat16" if bfloat16 else "float32"}
+    return accelerator, Nets.of(*networks, c, bfloat16), notes
+
+
+def pieces(first, steps, tick, unit):
+    """(start, stop) of what is done at one go up to `steps`: never across a tick, nor across a multiple of `unit`."""
+    while first < steps:
+        stop = min(steps, (first // tick + 1) * tick, (first // unit + 1) * unit)
+        yield first, stop
+        first = stop
+
+
+def save(network, folder, row, told):
+    """What a tick leaves for people: the averaged generator with its provenance, and a frame of the film."""
+    save_network(network, folder / "generator", provenance(seconds=row["seconds"], kimg=row["kimg"], **told))
+    runs.frame(network, told["classes"], folder / "film" / f"{row['step']:07d}.png")
+
+
+def averaged(average, seed, device):
+    """A copy of the average on the CPU in eval mode, measured on fresh latents: its batch-norm statistics, and the
+    middle of StyleGAN2's styles (`w_avg`)."""
+    network, (batches, batch) = copy.deepcopy(average).to(device), runs.NORM_BATCHES
+    if hasattr(network, "centre"):
+        network.centre(seed=seed)
+    rng, y = runs.rng(seed, 0, device, stream=99), torch.arange(batch, device=device) % network.num_classes
+    z = (torch.randn(batch, network.z_dim, generator=rng, device=device) for _ in range(batches))
+    reestimate_batchnorm(network, ((latents, y) for latents in z))
+    return network.cpu().eval().requires_grad_(False)
+
+
+def start(device):
+    """accelerate's Accelerator for `device`: one process, or as many as torchrun or accelerate has started.
+
+    Raises:
+        InputError: accelerate already runs on another kind of device in this process.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(device if device.index is not None else torch.cuda.current_device())
+        torch.backends.cudnn.benchmark = True  # the quickest convolution of each shape is looked for once,
+        torch.set_float32_matmul_precision("high")  # and what is left in float32 is multiplied in TF32
+    try:
+        accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+    except ValueError:
+        accelerator = None
+    if accelerator is None or accelerator.device.type != device.type:
+        raise InputError(f"device {str(device)!r}: accelerate has already been started on another device in this "
+                         "process, and cannot change; start Python anew")  # fmt: skip
+    return accelerator
+
+
+class Clock:
+    """Seconds of training, all resumed parts together, and how much of `minutes` they are."""
+
+    def __init__(self, timer, seconds, minutes, accelerator):
+        self.timer, self.minutes, self.accelerator = timer, minutes, accelerator
+        self.began, self.ticked = timer() - seconds, seconds
+
+    def seconds(self):
+        return self.timer() - self.began
+
+    def used(self):
+        """The share of the minutes that is used up, the same in every process; 0 without a limit."""
+        if self.minutes is None:
+            return 0.0
+        used = self.seconds() / 60 / self.minutes
+        if self.accelerator.num_processes == 1:
+            return used
+        return broadcast(torch.tensor([used], device=self.accelerator.device)).item()
+
+    def tick(self, seen, rate):
+        """A row's times: seconds in all, and `seen` a second since the last tick, under the name `rate`."""
+        before, self.ticked = self.ticked, self.seconds()
+        return {"seconds": round(self.ticked, 1), rate: round(seen / (self.ticked - before), 1)}
+
+    def pause(self, function, *inputs):
+        """What function(*inputs) returns; its time does not count."""
+        start = self.timer()
+        result = function(*inputs)
+        self.began += self.timer() - start
+        return result

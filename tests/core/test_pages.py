@@ -1,0 +1,36 @@
+"""A command's block of a page is replaced, and nothing else of the page."""
+
+import pytest
+
+from gsoc_kd.core.files import InputError
+from gsoc_kd.core.pages import check_block, write_block
+
+PAGE = """# Größe
+
+<!-- speed: by `a` -->
+old
+<!-- end of speed -->
+<!-- net speed: by `b` -->
+<!-- end of net speed -->
+"""
+
+
+def test_a_block_is_replaced_and_the_rest_stays(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE, encoding="utf-8")
+    assert check_block(page, "speed")[1] == "old\n" and check_block(page, "net speed")[1] == ""
+    write_block(page, "speed", "| a |\n|--:|\n| \\1 |\n")  # no pattern of a replacement
+    assert page.read_text(encoding="utf-8") == PAGE.replace("old", "| a |\n|--:|\n| \\1 |")
+    write_block(page, "speed", "old")
+    assert page.read_text(encoding="utf-8") == PAGE
+
+
+@pytest.mark.parametrize("text", [None, "", "<!-- end of speed -->\n<!-- speed: late -->\n", "<!-- net speed: x -->\n"])
+def test_a_page_without_the_block_is_named_and_left_alone(tmp_path, text):
+    page = tmp_path / "page.md"
+    if text is not None:
+        page.write_text(text)
+    for attempt in (lambda: check_block(page, "speed"), lambda: write_block(page, "speed", "new")):
+        with pytest.raises(InputError, match="page.md has no block between <!-- speed: ... --> and <!-- end of speed"):
+            attempt()
+    assert not page.exists() if text is None else page.read_text() == text

@@ -1,0 +1,128 @@
+"""The images of docs/ that introduce the bundled networks, and the block `variety` of docs/Teacher-Network.md.
+
+It needs CIFAR-10 and the runs that were embedded, and takes some minutes on two cores. `--only training` makes what needs
+no CIFAR-10: *-training and *-curves of both networks.
+"""
+
+import datetime
+import io
+import sys
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import tyro
+from PIL import Image
+
+from gsoc_kd.core.charts import curves
+from gsoc_kd.core.checks import hardware
+from gsoc_kd.core.figures import as_picture, beside, class_grid, grid, named_rows, save_png
+from gsoc_kd.core.files import ASSETS, InputError, read_json
+from gsoc_kd.core.pages import check_block, write_block
+from gsoc_kd.data.images import load_images
+from gsoc_kd.evaluation import copying, features, load_judge, load_reference, neighbour_grid, precision_recall
+from gsoc_kd.pairs import draw_latents, draw_pictures
+from gsoc_kd.teachers import load_teacher
+from gsoc_kd.training.runs import read_stats
+
+MAX_KB, COLUMNS, RECOGNISED = 100, 10, "share of the animation's images that the classifier recognises"
+
+
+def main(teacher: Path = Path("runs/assets/teacher"), student: Path = Path("runs/assets/student"),
+         docs: Path = Path("docs"), only: Literal["all", "variety", "training"] = "all"):  # fmt: skip
+    """Makes the images; those of a training whose run is not there stay as they are."""
+    if only != "training":
+        check_block(docs / "Teacher-Network.md", "variety")
+        write_block(docs / "Teacher-Network.md", "variety", variety(docs))
+    if only != "variety":
+        for name, run in (("teacher", teacher), ("student", student)):
+            training(name, run, docs) if run.is_dir() else print(f"{run} is not there: {name}-*.png stay as they are")
+
+
+# ---------------------------------------------------------------- how a training went
+
+
+def training(name, run, docs):
+    """Six moments of a training, most of them early, and its curves, from the run that the bundled network is of."""
+    stats, told = read_stats(run), read_json(ASSETS / name / "provenance.json")
+    if not stats or stats[-1]["kimg"] != told["kimg"]:
+        seen = f"{stats[-1]['kimg']:g} thousand images" if stats else "none: it holds no run"
+        raise InputError(f"{run} has seen {seen}, the bundled {name} {told['kimg']:g} thousand: give the run it is of")
+    names, kimg = [str(one) for one in told["classes"]], np.array([row["kimg"] for row in stats])
+    frames = [frame_images(run / "film" / f"{row['step']:07d}.png", len(names)) for row in stats]
+    moments = sorted({int(np.abs(kimg - one).argmin()) for one in np.geomspace(kimg[0], kimg[-1], 6)})
+    strips = [grid(frames[i][:, -2:].reshape(-1, *frames[i].shape[2:]), columns=2) for i in moments]
+    strips.insert(0, named_rows(Image.new("RGB", (0, strips[0].height)), names))
+    captions = ["", *(f"{kimg[i]:.0f} k" for i in moments)]
+    save_png(beside(strips, captions, gap=6), docs / f"{name}-training.png", MAX_KB)
+    keys = [key for key in ("pixel", "feature", "adversarial", "disc", "generator") if key in stats[-1]]
+    if name == "teacher":
+        stats, keys = [{**row, RECOGNISED: recognised(frame)} for row, frame in zip(stats, frames)], [*keys, RECOGNISED]
+    buffer = io.BytesIO()
+    curves(stats, keys).savefig(buffer, format="png", dpi=90)
+    save_png(as_picture(Image.open(buffer)), docs / f"{name}-curves.png", MAX_KB)
+
+
+def frame_images(path, classes):
+    """A frame of a training animation as uint8 (classes, COLUMNS, S, S, 3); at its left stand names."""
+    pixels = np.asarray(as_picture(path))
+    side, rest = divmod(len(pixels) - 1, classes)  # S and a white line
+    if rest or COLUMNS * side + 1 > pixels.shape[1]:
+        raise InputError(f"{path} does not hold {classes} rows of {COLUMNS} square images")
+    cells = pixels[1:, -COLUMNS * side :].reshape(classes, side, COLUMNS, side, 3).swapaxes(1, 2)
+    return cells[:, :, : side - 1, : side - 1]
+
+
+def recognised(frame):
+    """The share of a frame's images to which the classifier gives their class."""
+    logits = features(frame.reshape(-1, *frame.shape[2:]), load_judge())[1]
+    return float((logits.argmax(1) == np.arange(len(frame)).repeat(COLUMNS)).mean())
+
+
+# ---------------------------------------------------------------- how varied the teacher is
+
+
+def variety(docs, per_class=1000):
+    """Shows all classes, the least varied one, and nearest training images; returns the page's table."""
+    teacher, judge, scores = load_teacher(), load_judge(), read_json(ASSETS / "teacher" / "provenance.json")["scores"]
+    train, test = load_images(), load_images(split="test").take(per_class)
+    images, labels = draw_pictures(teacher, per_class, scores["seed"])
+    ours, seen, others = (features(some, judge)[0] for some in (images, train.images, test.images))
+    kept = load_reference(judge=judge).features.reshape(len(train.classes), -1, ours.shape[1])  # (C, each, D)
+    recall, each = [], min(kept.shape[1], per_class)
+    for found, known in ((ours, labels), (others, test.labels)):
+        recall.append([precision_recall(real[:each], found[known == c][:each])[1] for c, real in enumerate(kept)])
+    least, z = int(np.argmin(recall[0])), draw_latents(0, int(np.argmin(recall[0])), 64, teacher.z_dim)
+    real = np.random.default_rng(0).choice(np.flatnonzero(train.labels == least), 64, replace=False)
+    parts = [grid(part, columns=8) for part in (teacher(z, np.full(64, least)), train.images[real])]
+    name = train.classes[least]
+    save_png(beside(parts, [f"{name}, generated", f"{name}, real"]), docs / "teacher-class.png", MAX_KB)
+    classes = class_grid(teacher, teacher.z_dim, train.classes, columns=12, seed=2)
+    save_png(classes, docs / "teacher-classes.png", MAX_KB)
+    save_png(neighbour_grid(images[::per_class], train, judge, seen=seen), docs / "teacher-neighbours.png", MAX_KB)
+    return table(scores, recall, copying(ours, seen, others), name)
+
+
+def table(scores, recall, near, least):
+    """Recall and class agreement of the teacher and, below each, of real test images; then what `near` says."""
+    lines = [["in %", "all", *scores["class_agreement_per_class"]], ["---"] + ["--:"] * (1 + len(recall[0]))]
+    for key, within in (("cifar_recall", recall), ("class_agreement", None)):
+        for told, i in ((scores, 0), (scores["floor"], 1)):
+            title = "of real test images (floor)" if i else f"**{key.replace('cifar_', 'CIFAR-').replace('_', ' ')}**"
+            values = told[key], *(within[i] if within else told[f"{key}_per_class"].values())
+            lines.append([title, *(f"{100 * value:.1f}" for value in values)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + (
+        f"\n\nRecall is least for *{least}*: that is the class in the picture above. **Nearest training images:** "
+        f"{near['closer']:.1%} of {scores['images']:,} generated images are nearer to one than half of the real test "
+        f"images are (new real images: 50 %, copies: 100 %); the median distance is {near['median']:.2f}, that of test "
+        f"images {near['real_median']:.2f}.\nWritten by `python tools/pictures.py` on {datetime.date.today()}, "
+        f"{hardware()}, PyTorch {torch.__version__}; the column *all* is from the teacher's provenance."
+    )
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(main)
+    except InputError as error:
+        sys.exit(f"error: {error}")
