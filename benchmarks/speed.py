@@ -109,14 +109,13 @@ print(json.dumps([run.stats[-1]["pairs_per_second"], *peak]))
 
 
 def training(peer: Path | None = None, before: Path | None = None, pairs: int = 50_000, rounds: int = 5,
-             steps: tuple[int, int] = (100, 10)):  # fmt: skip
-    """Pairs/s and peak memory of `distill` on the CPU: the default, in rounds of steps[0] steps, and 2022's, of steps[1]."""
+             presets: tuple[str, ...] = ("laptop", "distylegan-2022"), steps: tuple[int, ...] = (100, 10)):  # fmt: skip
+    """Pairs/s and peak memory of `distill` on the CPU; a round of each preset has so many steps."""
     checkouts, rows = {"now": Path(kd.__file__).parents[1]} | ({"before": before} if before else {}), []
     alike, original = (Original(peer).compare_losses(), Original(peer)) if peer else ("", None)
     with tempfile.TemporaryDirectory() as folder:
         noise(Path(folder), pairs)
-        presets = zip(("laptop", "distylegan-2022"), steps)
-        for (preset, count), precision in itertools.product(presets, ("float32", "bfloat16")):
+        for (preset, count), precision in itertools.product(zip(presets, steps), ("float32", "bfloat16")):
             found, kimg = [], str(count * kd.DistillConfig.preset(preset).batch / 1000)
             for _ in range(rounds):
                 found.append({n: elsewhere(path, folder, preset, kimg, precision) for n, path in checkouts.items()})
@@ -128,7 +127,7 @@ def training(peer: Path | None = None, before: Path | None = None, pairs: int = 
                 row += [f"{rates[name]:.1f}", f"{rates['now'] / rates[name]:.2f}"] if name in rates else ["–", "–"]
             rows.append([*row, *(f"{peaks.get(name, 0):,.0f}" for name in ("now", "before"))])
     yield markdown(["pairs/s", "now", "before", "ratio", "original", "ratio", "peak MB now", "before"], rows)
-    yield f"{pairs:,} pairs, real images for 2022's recipe; {rounds} rounds of {steps[0]} or {steps[1]} steps. {alike}"
+    yield f"{pairs:,} pairs, as many real images for 2022's recipe; {rounds} rounds of {steps} steps. {alike}"
 
 
 def elsewhere(checkout, *asked):
@@ -213,8 +212,8 @@ class Original:
 
 def generators(peer: Path | None = None, student: str = "embedded", rounds: int = 9, seconds: float = 0.5,
                scores: bool = True):  # fmt: skip
-    """Images/s, as uint8, of the bundled networks in PyTorch and of the student's OpenVINO files, and the files' scores.
-    The base is the generator of 2022, in its own code if there is `peer`. A turn lasts `seconds` at least."""
+    """Images/s, as uint8, of the bundled networks in PyTorch and of the student's OpenVINO files, beside the generator of
+    2022, in its own code if there is `peer`; scores of the files. A turn lasts `seconds` at least."""
 
     def box(network, z_dim):
         return Teacher(lambda z, y: to_uint8(network(z, F.one_hot(y, 10).float())), z_dim, 10, 32)
@@ -277,7 +276,7 @@ def stylegan2(official: Path | None = None, rounds: int = 7, batch: int = 32, de
 
 
 def captured(device: str = "cuda", preset: str = "gpu", ticks: int = 3, images: int = 50_000):
-    """Both trainings in captured blocks (after a first tick) and step by step (one tick); the ticks are the preset's."""
+    """Both trainings step by step (one tick of the preset) and in captured blocks (`ticks`, after a first one)."""
     graph = "cuda" if torch.device(device).type == "cuda" else lambda function: function
     peak, rows = matmul_peak(device), []
     with tempfile.TemporaryDirectory() as folder:

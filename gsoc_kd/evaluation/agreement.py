@@ -25,8 +25,8 @@ def agreement(student, teacher="embedded", per_class=100, seed=1000, device=None
     student, teacher = black_box(student, device=device), load_teacher(teacher, device=device)
     check_alike(student, teacher)
     judge, per_class = judge_on(device, judge), whole("per_class", per_class, 2)
-    images, labels = draw_pictures(student, per_class, seed, batch, "student draws" if progress else None)
-    theirs, _ = draw_pictures(teacher, per_class, seed, batch, "teacher draws" if progress else None)
+    images, labels = draw_pictures(student, per_class, seed, batch, "student generates" if progress else None)
+    theirs, _ = draw_pictures(teacher, per_class, seed, batch, "teacher generates" if progress else None)
     pairs = pair_agreement(images, theirs, features(images, judge)[0], features(theirs, judge)[0], labels)
     return {"teacher": teacher.name, **pairs, "images": len(images), "seed": seed}
 

@@ -62,7 +62,7 @@ def evaluate(
     Raises:
         InputError: too few images for a metric; classes or sizes that do not fit; no weights or reference.
     """
-    box, judge = black_box(generator, device=device), judge_on(device, judge)
+    box, judge, per_class = black_box(generator, device=device), judge_on(device, judge), whole("per_class", per_class)
     teacher = None if teacher is None else load_teacher(teacher, device=device)
     reference = (reference or load_reference()) if real is None else None
     _check(box, teacher, real, reference, per_class, inception, test, neighbours, mosaic, judge)
@@ -70,11 +70,11 @@ def evaluate(
     say = (lambda text: text) if progress else (lambda text: None)
     known = None if real is None else RealImages(real, test, per_class, judge, say)
     reference = reference if known is None else known.reference
-    images, labels = draw_pictures(box, per_class, seed, batch, say("draw pictures"))
-    found, logits = features(images, judge, progress=say("judge sees pictures"))  # (N, D), (N, C)
+    images, labels = draw_pictures(box, per_class, seed, batch, say("generate images"))
+    found, logits = features(images, judge, progress=say("classifier sees images"))  # (N, D), (N, C)
     scores = judge_scores(reference, found, logits, labels, judge)
     if teacher is not None:
-        scores |= compare(images, found, labels, teacher, judge, seed, batch, say("teacher draws"))
+        scores |= compare(images, found, labels, teacher, judge, seed, batch, say("teacher generates"))
     scores |= _save_images(images, found, known, judge, per_class, neighbours, mosaic)
     if network is not None:
         scores |= known.inception(images, network, say)
@@ -87,7 +87,7 @@ def _check(box, teacher, real, reference, per_class, inception, test, neighbours
     """Refuses, before an image is generated, what could not be scored in the end."""
     needs_real = {"FID": inception, "a search for nearest training images": neighbours, "test=...": test}
     if real is None and (lacking := [name for name, given in needs_real.items() if given is not None]):
-        raise InputError(f"{lacking[0]} needs the real pictures themselves: give real=load_images('cifar10') as well")
+        raise InputError(f"{lacking[0]} needs the real images themselves: give real=load_images('cifar10') as well")
     if mosaic is not None and importlib.util.find_spec("sklearn") is None:
         raise InputError("a mosaic needs scikit-learn: pip install scikit-learn")
     if teacher is not None:
@@ -105,7 +105,7 @@ def _check(box, teacher, real, reference, per_class, inception, test, neighbours
     width, kid_size = judge.feature_width, 1000  # rows of a subset of the kernel distance
     fid_width = 0 if inception is None else InceptionFeatures.feature_width
     need = max(width + 1, *(-(-images // len(names)) for images in (kid_size, fid_width + 1)))
-    if whole("per_class", per_class) < need:
+    if per_class < need:
         fid = f", {fid_width:,} Inception features" if fid_width else ""
         why = f"{width} features a class, subsets of {kid_size:,} images{fid} need at least per_class={need}"
         raise InputError(f"too few images: per_class={per_class}, but {why}")
@@ -139,7 +139,7 @@ class RealImages:
             rows = [rng.permutation(np.flatnonzero(real.labels == c)) for c in range(len(real.classes))]
             self.held = np.concatenate([r[:per_class] for r in rows])
             self.rest = np.concatenate([r[per_class:] for r in rows])
-        self.found, logits = features(self.pool.images, judge, progress=say("judge sees real images"))
+        self.found, logits = features(self.pool.images, judge, progress=say("classifier sees real images"))
         self.reference = reference_of(real, self.found[: len(real)], real.labels, network_hash(judge))
         if self.held is not None:
             labels = self.pool.labels
@@ -151,7 +151,7 @@ class RealImages:
     def inception(self, images, network, say):
         """FID and inception score of generated images; those of the images held out go into the floor."""
         seen, logits = features(self.pool.images, network, batch=50, progress=say("Inception sees real images"))
-        found = features(images, network, batch=50, progress=say("Inception sees pictures"))
+        found = features(images, network, batch=50, progress=say("Inception sees images"))
         if self.held is not None and min(len(self.held), len(self.rest)) > network.feature_width:
             self.reference.floor.update(_inception_scores(seen[self.held], logits[self.held], seen[self.rest]))
         about = {"inception_network": {"name": network.name, "hash": network.digest}}

@@ -78,7 +78,7 @@ def compute_reference(train, test, judge, folder=ASSETS, progress=True):
     """
     if train.classes != test.classes:
         raise InputError(f"{train.source} and {test.source} have different classes: {train.classes} and {test.classes}")
-    found, _ = features(train.images, judge, progress="judge sees train" if progress else None)
+    found, _ = features(train.images, judge, progress="classifier sees train" if progress else None)
     made = reference_of(train, found, train.labels, network_hash(judge))
     arrays = {"mean": np.float32(made.overall.mean), "cov": np.float32(made.overall.cov)}
     arrays |= {f"class_{name}": np.float32([getattr(s, name) for s in made.per_class]) for name in ("mean", "cov")}
@@ -89,7 +89,7 @@ def compute_reference(train, test, judge, folder=ASSETS, progress=True):
     about["feature_network"] = {"name": "judge", "hash": made.judge, "width": found.shape[1]}
     about |= {"kept_features": len(made.features), "floor": None, "date": datetime.date.today().isoformat()}
     about["versions"] = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    seen = features(test.images, judge, progress="judge sees test" if progress else None)
+    seen = features(test.images, judge, progress="classifier sees test" if progress else None)
     scores = judge_scores(_stored(arrays, about), *seen, test.labels, judge)  # against what is stored, rounded
     about["floor"] = {"split": test.source, "images": len(test), **scores}
     path = Path(folder) / "reference.npz"

@@ -46,18 +46,16 @@ class ProjectionDiscriminator(nn.Module):
         return self.output(h).squeeze(1) + (self.embedding(weights) * h).sum(1), maps
 
 
-def minibatch_deviation(x, group, successive=True):
-    """(N, C, H, W) -> (N, 1, H, W): how much the images of a group differ: the standard deviation over the group,
-    averaged over C, H and W (Karras et al. 2017, arXiv 1710.10196, section 3). A group is `group` successive images or,
-    as in StyleGAN2, every (N / group)-th image. Raises InputError if N is no multiple of `group`."""
+def minibatch_deviation(x, group):
+    """(N, C, H, W) -> (N, 1, H, W): how much `group` successive images differ: the standard deviation over the group,
+    averaged over C, H and W (Karras et al. 2017, arXiv 1710.10196, section 3). Where real images come before generated
+    ones, and both are multiples of `group`, the two are never compared. Raises InputError if N is no multiple."""
     n, _, h, w = x.shape
     if n % group:
         raise InputError(f"a batch of {n} cannot be divided into groups of {group}; change the batch or the group")
-    sizes, axis = ((n // group, group), 1) if successive else ((group, n // group), 0)
-    groups = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(0, sizes)
-    deviation = groups.var(axis, unbiased=False).add(1e-8).sqrt().mean((1, 2, 3))  # one number per group
-    deviation = deviation.repeat_interleave(group) if successive else deviation.repeat(group)  # (N,)
-    return deviation[:, None, None, None].expand(n, 1, h, w).to(x.dtype)
+    groups = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(0, (n // group, group))
+    deviation = groups.var(1, unbiased=False).add(1e-8).sqrt().mean((1, 2, 3))  # one number per group
+    return deviation.repeat_interleave(group)[:, None, None, None].expand(n, 1, h, w).to(x.dtype)
 
 
 def with_deviation(conv, x, group):

@@ -73,7 +73,7 @@ class StyleGAN2Discriminator(nn.Module):
             x = block(x)
             maps.append(x)
         if self.group:
-            x = torch.cat([x, minibatch_deviation(x, min(self.group, n), successive=False)], 1)  # one channel more
+            x = torch.cat([x, minibatch_deviation(x, min(self.group, n))], 1)  # one channel more
         x = self.out(activate(self.fc(self.conv(x).flatten(1))))  # (N, channels), or (N, 1)
         if self.mapping is None:
             return x.squeeze(1), maps

@@ -76,9 +76,6 @@ class DistillConfig:
             raise InputError("DistillConfig: all weights of the student's loss are 0; nothing would be learned")
 
 
-# ---------------------------------------------------------------- one step
-
-
 def distill_step(nets, c, x_teacher, y, z, augmentation, adversarial, descend_disc, descend):
     """Teacher against student on the same latents and labels: first the discriminator, then the student.
 
@@ -142,9 +139,6 @@ def distill_step_with_real(nets, c, x_teacher, y, z, x_real, y_real, z_fresh, au
 def times(count, augmentation):
     """The same draws for `count` batches in a row."""
     return [part.repeat(count, *[1] * (part.ndim - 1)) for part in augmentation]
-
-
-# ---------------------------------------------------------------- the task
 
 
 class DistillTask:

@@ -80,9 +80,6 @@ class PretrainConfig:
         return configs.steps(self)[1]
 
 
-# ---------------------------------------------------------------- one step
-
-
 def gan_step(nets, x, y, z, options, augmentation, again, r1, descend_disc, descend):
     """Real against generated images: first the discriminator, then the generator (Goodfellow et al. 2014).
 
@@ -111,9 +108,6 @@ def gan_step(nets, x, y, z, options, augmentation, again, r1, descend_disc, desc
     losses["generator"] = logistic_generator(logits)
     descend(losses["generator"])
     return losses
-
-
-# ---------------------------------------------------------------- the task
 
 
 class GanTask:

@@ -78,9 +78,6 @@ def open_folder(folder, config, main_process=True):
     return folder
 
 
-# ---------------------------------------------------------------- randomness
-
-
 def rng(seed, step, device="cpu", stream=0):
     """A torch.Generator on `device` that is a function of (seed, step, stream) alone."""
     state = np.random.SeedSequence([seed, step, stream]).generate_state(1, np.uint64)[0]
@@ -105,9 +102,6 @@ class Batches:
             order = torch.randperm(self.count, generator=rng(self.seed, epoch, stream=self.stream + 1000))
             self.epoch, self.order = epoch, order.to(self.device)
         return self.order[i * self.batch : (i + 1) * self.batch]  # (batch,) int64
-
-
-# ---------------------------------------------------------------- checkpoints
 
 
 def save_checkpoint(folder, state):
@@ -156,9 +150,6 @@ def load_checkpoint(folder):
     if damaged:
         raise InputError(f"no checkpoint can be read: {'; '.join(damaged)}; delete the folder to start again")
     return None
-
-
-# ---------------------------------------------------------------- statistics
 
 
 def read_stats(folder, last_step=None):

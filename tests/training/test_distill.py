@@ -14,10 +14,10 @@ from gsoc_kd.data import LabelledImages, to_float
 from gsoc_kd.networks import ConvGenerator, DiStyleGANDiscriminator, DiStyleGANGenerator, ProjectionDiscriminator
 from gsoc_kd.pairs import load_pairs, save_pairs
 from gsoc_kd.teachers import GENERATORS
-from gsoc_kd.training import distill as distill_module
 from gsoc_kd.training import runs
 from gsoc_kd.training.augment import augment
 from gsoc_kd.training.distill import PRESETS, DistillConfig, DistillTask, distill, make_networks
+from gsoc_kd.training.loop import train
 from gsoc_kd.training.losses import feature_loss, hinge_discriminator, hinge_generator, pixel_loss
 
 CLASSES, TIMES = ("cat", "dog", "ship"), {"seconds", "pairs_per_second"}
@@ -110,17 +110,27 @@ def test_what_cannot_be_trained_is_refused_and_the_folder_stays_free(pairs, real
 # ---------------------------------------------------------------- one step, written out
 
 
-def one_step(c, pairs, real):
+class Narrow(DistillTask):
+    """A distillation whose 2022 networks have the same layers, narrower."""
+
+    def networks(self):
+        if self.config.student == "conv":
+            return super().networks()
+        student = DiStyleGANGenerator(8, 3, 32, width=16, project_dim=8)
+        return student, DiStyleGANDiscriminator(3, 32, self.config.disc_width, project_dim=8)
+
+
+def one_step(task, pairs, real):
     """The step in the plainest way: every network asked for every image on its own, nothing shared.
 
     (The projection discriminator's last bias has gradient 0 at first, and Adam makes a whole step of its rounding: its
     learning rate must be below the tolerance.)
     """
+    c = task.config
     torch.manual_seed(c.seed)
-    student, disc = distill_module.make_networks(c, pairs.z_dim, pairs.num_classes, pairs.resolution)
+    student, disc = task.networks()
     disc_optimizer = torch.optim.Adam(disc.parameters(), c.disc_lr, betas=c.betas)
     optimizer = torch.optim.Adam(student.parameters(), c.lr, betas=c.betas)
-    task = DistillTask(pairs, c, real)
     task.place(torch.device("cpu"), 0, 1)
     drawn = {name: tensor[0] for name, tensor in task.draw(0).items()}
     rows, light, theta = drawn["rows"].numpy(), drawn.get("light"), drawn.get("theta")
@@ -170,19 +180,12 @@ def one_step(c, pairs, real):
         ("smoke", False, dict(disc_lr=4e-5, pixel_weight=0.7, feature_weight=0.3, adversarial_weight=0.2)),
     ],
 )
-def test_one_step_is_the_one_written_out_here(pairs, real, tmp_path, monkeypatch, preset, with_real, changes):
+def test_one_step_is_the_one_written_out_here(pairs, real, tmp_path, preset, with_real, changes):
     fixed = dict(batch=16, kimg=0.016, tick_kimg=0.016, adversarial_every=1, ema=0.0, bfloat16=False)
     c = DistillConfig.preset(preset, **fixed, **changes)
-    if preset == "distylegan-2022":  # its layers, narrower
-
-        def narrow(c, z_dim, *shape):
-            student = DiStyleGANGenerator(z_dim, *shape, width=16, project_dim=8)
-            return student, DiStyleGANDiscriminator(*shape, c.disc_width, project_dim=8)
-
-        monkeypatch.setattr(distill_module, "make_networks", narrow)
     real = real if with_real else None
-    run = distill(pairs, c, tmp_path / "run", real, "cpu")
-    losses, student = one_step(c, pairs, real)
+    run = train(Narrow(pairs, c, real), tmp_path / "run", "cpu")
+    losses, student = one_step(Narrow(pairs, c, real), pairs, real)
     assert len(run.stats) == 1 and terms(run) == set(losses)
     for name, value in losses.items():
         assert run.stats[0][name] == pytest.approx(value, abs=1e-4), name
