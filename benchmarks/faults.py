@@ -36,17 +36,18 @@ from gsoc_kd.core.weights import save_network
 from gsoc_kd.networks import ConvGenerator
 from gsoc_kd.training import runs
 
-make = importlib.import_module("gsoc_kd.pairs.make")
-LOSSES = {"pretrain": ("gan", "logistic_generator"), "distill": ("distill", "pixel_loss")}  # once a step each
-SPOILED = {verb: (importlib.import_module(f"gsoc_kd.training.{name}"), loss) for verb, (name, loss) in LOSSES.items()}
+make, gan, distill = (
+    importlib.import_module(f"gsoc_kd.{n}") for n in ("pairs.make", "training.gan", "training.distill")
+)
+LOSSES = {"pretrain": (gan, "logistic_generator"), "distill": (distill, "pixel_loss")}  # one of each, once a step
 VERBS = ("pairs", *LOSSES)
 LIMIT = 300  # seconds after which a run is ended: one that hangs has not survived
 SAME = "the same command ends with the same bytes"
 
 
 def main(kills: int = 20, seed: int = 0, write: Path | None = None, two: bool = True, steps: int = 8):
-    """Prints a row for each fault; ends with exit code 1 if one was not survived. A training has so many steps, each with
-    a checkpoint; `two` is the run in two processes."""
+    """Prints a row for each fault; ends with exit code 1 if one was not survived. `steps` are those of a training, each
+    with a checkpoint; `two` is the run in two processes."""
     if write:
         check_block(write, "faults")
     rows, every = [], []
@@ -96,9 +97,6 @@ def survived(function, *inputs):
         return False
 
 
-# ---------------------------------------------------------------- runs
-
-
 class Bench:
     """A tiny teacher, pairs and images, and the run of every verb to which nothing happens."""
 
@@ -145,7 +143,7 @@ class Bench:
             if limit is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
             if nan_from is not None:
-                spoil(*SPOILED[verb], nan_from)
+                spoil(*LOSSES[verb], nan_from)
             code = cli.main(words)
             sys.stderr.flush()
         finally:
@@ -186,9 +184,6 @@ def outcome(folder):
         elif not name.endswith(("provenance.json", "checkpoint.previous.pt")):
             found[name] = sha256(path)
     return found
-
-
-# ---------------------------------------------------------------- faults
 
 
 def refused(result, *words):

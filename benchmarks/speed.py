@@ -133,10 +133,7 @@ def training(peer: Path | None = None, before: Path | None = None, pairs: int = 
 def elsewhere(checkout, *asked):
     """What WORKER prints with the code of a checkout of this project."""
     environment = {**os.environ, "PYTHONPATH": str(checkout.resolve())}
-    done = subprocess.run([sys.executable, "-c", WORKER, *asked], capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise SystemExit(f"{checkout} does not train: {done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(subprocess.check_output([sys.executable, "-c", WORKER, *asked], env=environment).splitlines()[-1])
 
 
 def noise(folder, count):
@@ -149,9 +146,8 @@ def noise(folder, count):
 
 
 TERMS = {  # our losses, the original's
-    "disc": ("D/Teacher Loss", "D/Student Loss"), "disc_gan": ("D/Real Loss", "D/Random Loss"),
-    "pixel": ("G/Pixel Loss",), "feature": ("G/Feature Loss",),
-    "adversarial": ("G/Adversarial Distillation Loss",), "gan": ("G/Adversarial GAN Loss",),
+    "disc": ("D/Teacher", "D/Student"), "disc_gan": ("D/Real", "D/Random"), "pixel": ("G/Pixel",),
+    "feature": ("G/Feature",), "adversarial": ("G/Adversarial Distillation",), "gan": ("G/Adversarial GAN",),
 }  # fmt: skip
 
 
@@ -200,7 +196,8 @@ class Original:
         ours = distill_step_with_real(nets, c, *self.batch, z_fresh, (), True, *descents)
         with mock.patch.object(torch, "randn", lambda *_: z_fresh):
             log = self.step(adversarial=True)
-        found = {name: abs(ours[name].item() - sum(log[part] for part in parts)) for name, parts in TERMS.items()}
+        theirs = {name: sum(log[f"{part} Loss"] for part in parts) for name, parts in TERMS.items()}
+        found = {name: abs(ours[name].item() - value) for name, value in theirs.items()}
         worst = max(found, key=found.get)
         if not found[worst] < 1e-4:
             raise SystemExit(f"the losses differ from the original's: {found}")
@@ -212,8 +209,8 @@ class Original:
 
 def generators(peer: Path | None = None, student: str = "embedded", rounds: int = 9, seconds: float = 0.5,
                scores: bool = True):  # fmt: skip
-    """Images/s, as uint8, of the bundled networks in PyTorch and of the student's OpenVINO files, beside the generator of
-    2022, in its own code if there is `peer`; scores of the files. A turn lasts `seconds` at least."""
+    """Images/s, as uint8, of the bundled networks and of the student's OpenVINO files (with their scores), beside the
+    generator of 2022, in its own code if there is `peer`. A turn lasts `seconds` at least."""
 
     def box(network, z_dim):
         return Teacher(lambda z, y: to_uint8(network(z, F.one_hot(y, 10).float())), z_dim, 10, 32)
@@ -287,7 +284,10 @@ def captured(device: str = "cuda", preset: str = "gpu", ticks: int = 3, images: 
                 task = kind(data, config.preset(preset, kimg=kimg * count))
                 stats = loop.train(task, f"{folder}/{task.verb}-{count}", device, graph=how).stats
                 rates.append(median(row[f"{task.unit}s_per_second"] for row in stats[count > 1 :]))
-            work, (slow, fast) = operations(task, device), rates
+            accelerator, nets, _ = loop.prepare(task, device)
+            with Operations() as counter:
+                Blocks(task, nets, accelerator)(0, task.period)
+            work, (slow, fast) = counter.total / task.period / task.config.batch, rates
             told = (
                 f"{slow:,.0f}",
                 f"{fast:,.0f}",
@@ -311,14 +311,6 @@ class Operations(TorchDispatchMode):
         if formula := flop_registry.get(func._overloadpacket):
             self.total += formula(*args, **(kwargs or {}), out_val=result)
         return result
-
-
-def operations(task, device):
-    """Operations (two a multiply-accumulate) of a training for each image, the mean over a block of steps."""
-    accelerator, nets, _ = loop.prepare(task, device)
-    with Operations() as counter:
-        Blocks(task, nets, accelerator)(0, task.period)
-    return counter.total / task.period / task.config.batch
 
 
 def matmul_peak(device):

@@ -8,9 +8,9 @@
     python benchmarks/studies.py tables        every study's table from its figures, without training
 
 Each run has one thread and is given minutes of *processor* time, so that two at once (`--seeds 0` here, `--seeds 1`
-there) hardly disturb each other. A stopped run goes on when called again; a finished one is not repeated: its figures lie
-in benchmarks/results/STUDY. They name the commit at which they can be repeated, also where options of a row are gone
-since. If the bundled teacher is replaced, tables tell of the old one until there are students of the new one.
+there) hardly disturb each other. A stopped run goes on when called again; a finished one is not repeated: its figures
+lie in benchmarks/results/STUDY, with the commit that can repeat them. If the bundled teacher is replaced, tables tell
+of the old one until there are students of the new one.
 """
 
 import functools
@@ -25,10 +25,10 @@ from statistics import mean, median
 
 import torch
 import tyro
+from charts import frontier, ladder
 from speed import in_turn, markdown
 
 import gsoc_kd as kd
-from gsoc_kd.core.charts import frontier, ladder
 from gsoc_kd.core.files import ASSETS, InputError, read_json, replacing_file, write_json
 from gsoc_kd.core.pages import check_block, write_block
 from gsoc_kd.core.weights import provenance
@@ -52,13 +52,8 @@ COLUMNS = [  # title, where it lies in a run's figures, how it is written; a col
 
 def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: tuple[int, ...] = (),
          shown: bool = False):  # fmt: skip
-    """Trains, scores and writes the table of a study.
-
-    Args:
-        names: of its rows; all by default.
-        seeds: of the trainings; the study's own by default.
-        shown: only the rows that have figures, be it of an earlier teacher.
-    """
+    """Trains, scores and writes the table of a study: all rows, or those of these names, and its own seeds, or others.
+    `shown`: only the rows that have figures, be it of an earlier teacher."""
     if study == "speed":
         return print(json.dumps(time_files(), indent=2))
     if study not in (*STUDIES, "tables"):
@@ -97,16 +92,10 @@ def train(study, name, seed):
     else:
         run = kd.pretrain("cifar10", config, RUNS / study / file.stem, **limit)
     scores = kd.evaluate(run.generator, per_class=1000, teacher=teacher, progress=False)
-    found = {"asked": asked, "last": run.stats[-1], "cost": cost(run.generator), "scores": chosen(scores)}
+    found = {"asked": asked, "last": run.stats[-1], "cost": cost(run.generator), "scores": scores}
     if teacher:
-        found["teacher"] = cost(teacher) | chosen(read_json(ASSETS / "teacher" / "provenance.json")["scores"])
+        found["teacher"] = cost(teacher) | read_json(ASSETS / "teacher" / "provenance.json")["scores"]
     record(file, found)
-
-
-def chosen(scores):
-    """The scores that a table tells of."""
-    keys = [key for _, part, key, _ in COLUMNS if part == "scores"] + ["cifar_fd_to_teacher_floor", "images"]
-    return {key: scores[key] for key in keys if key in scores}
 
 
 def plain(config):
@@ -140,9 +129,6 @@ def time_files(batch=256, rounds=10):
             calls[name] = functools.partial(kd.load_exported(file), z, y)
         rates = {name: batch / median(seconds) for name, seconds in in_turn(calls, rounds).items()}
     return record(RESULTS / "frontier" / "speed.json", {"images_per_second": rates, "batch": batch})
-
-
-# ---------------------------------------------------------------- the table
 
 
 def write(study):
@@ -223,14 +209,15 @@ def smallest(study, rows):
         scores = {score: mean(one["scores"][score] for one in ones) for score in ("cifar_fd", key)}
         students.append({"name": name, **ones[0]["cost"], **scores})
     save(frontier([floor_row(), teacher, *students]), study)
+    return [f"![parameters and multiply-accumulates against CIFAR-FD]({study}.png)", least(teacher, students)]
+
+
+def least(teacher, students, key="class_agreement"):
+    """The smallest student that keeps 90 % of the teacher's class agreement, in words."""
     keeping = [one for one in students if one[key] >= 0.9 * teacher[key]]
-    least = min(keeping, key=lambda one: one["parameters"], default=None)
-    told = (
-        "{name}, with {parameters:,} parameters and {class_agreement:.1%}".format(**least) if least else "none of these"
-    )
-    kept = f"90 % of the teacher's class agreement ({teacher[key]:.1%})"
-    chart = f"![parameters and multiply-accumulates against CIFAR-FD]({study}.png)"
-    return [chart, f"The smallest student that keeps {kept}: {told}."]
+    one = min(keeping, key=lambda one: one["parameters"], default=None)
+    told = f"{one['name']}, with {one['parameters']:,} parameters and {one[key]:.1%}" if one else "none of these"
+    return f"The smallest student that keeps 90 % of the teacher's class agreement ({teacher[key]:.1%}): {told}."
 
 
 def save(figure, study):

@@ -28,7 +28,6 @@ SCORES = {  # what `evaluate` says below its table, where this score or flag is 
     "nearest_training": "nearest training neighbours: {nearest_training[closer]:.1%} are nearer than half of the real "
     "images that were not in training; drawn to {neighbours}",
     "out": "scores written to {out}",
-    "mosaic": "map of images drawn to {mosaic}",
 }
 
 
@@ -96,7 +95,6 @@ class Evaluate(NamedTuple):
     seed: int = 1000  # of the noise
     inception: str | None = None  # file of pytorch-fid's weights, or download: FID and inception score; needs --real
     neighbours: Path | None = None  # PNG to draw: generated images beside their nearest real ones; needs --real
-    mosaic: Path | None = None  # PNG to draw: generated images on a map, alike ones together; needs scikit-learn
     device: str | None = None  # cpu, cuda, ...; by default a GPU if there is one
     batch: int = 250  # images generated at once
     out: Path | None = None  # JSON file to write the scores to
@@ -113,10 +111,10 @@ class Evaluate(NamedTuple):
         scores = kd.evaluate(**given)
         if self.out:
             write_json(self.out, scores)
-        told = {**self._asdict(), **scores.get("agreement", {}), **scores}
         rows = [floor_row(scores["floor"])] if scores["floor"] else []
-        rows.append(row(Path(self.generator).name, given["generator"], scores))
-        print("\n".join([table(rows), *(SCORES[name].format(**told) for name in SCORES if told.get(name))]))
+        print(table([*rows, row(Path(self.generator).name, given["generator"], scores)]))
+        told = {**self._asdict(), **scores.get("agreement", {}), **scores}
+        print("\n".join(line.format(**told) for name, line in SCORES.items() if told.get(name)))
 
 
 class Export(NamedTuple):
@@ -149,25 +147,25 @@ class Pretrain(NamedTuple):
     def run(self):
         from accelerate import PartialState
 
-        from .evaluation.publish import is_cifar10, publish
+        from .core.checks import whole
+        from .data.images import CIFAR10_CLASSES
+        from .evaluation.publish import publish
 
-        real = kd.load_images(self.real, size=self.size)
-        fits = is_cifar10(real)
-        if self.score_ticks and not (fits and self.score_ticks > 0):
-            needed = "at least 1" if fits else "0, as these are other images than CIFAR-10's"
-            raise InputError(f"--score-ticks must be {needed}, not {self.score_ticks}")
-        on_tick = self.score if self.score_ticks else None
-        run = kd.pretrain(real, self.config, self.out, self.device, self.minutes, on_tick)
+        real, ticks = kd.load_images(self.real, size=self.size), whole("--score-ticks", self.score_ticks, 0)
+        cifar10 = (tuple(real.classes), real.resolution) == (CIFAR10_CLASSES, 32)  # whose scores the package knows
+        if ticks and not cifar10:
+            raise InputError(f"--score-ticks must be 0, not {ticks}, as these are other images than CIFAR-10's")
+
+        def score(generator, row):  # what is added to the statistics of a tick
+            if row["step"] % (ticks * self.config.tick_steps):
+                return {}
+            scores = kd.evaluate(generator, device=self.device, progress=False)
+            return {name: scores[name] for name in ("cifar_fd", "class_agreement")}
+
+        run = kd.pretrain(real, self.config, self.out, self.device, self.minutes, score if ticks else None)
         if self.publish and PartialState().is_main_process:
-            publish(run.folder, run.folder / "float16", fits)
+            publish(run.folder, run.folder / "float16", scored=cifar10)
         print(f"{run.folder}: done; score it with: gsoc-kd evaluate --generator {run.folder}")
-
-    def score(self, generator, row):
-        """What is added to the statistics of a tick."""
-        if row["step"] % (self.score_ticks * self.config.tick_steps):
-            return {}
-        scores = kd.evaluate(generator, device=self.device, progress=False)
-        return {name: scores[name] for name in ("cifar_fd", "class_agreement")}
 
 
 class Convert(NamedTuple):
@@ -214,8 +212,7 @@ def parse(words):
     if verb not in VERBS:
         hint = "".join(f", did you mean {near!r}?" for near in difflib.get_close_matches(verb, VERBS, n=1))
         raise InputError(f"there is no verb {verb!r}{hint}; the verbs are {', '.join(VERBS)}")
-    kind, told = VERBS[verb], io.StringIO()
-    options = {"args": words, "prog": f"gsoc-kd {verb}"}
+    kind, told, options = VERBS[verb], io.StringIO(), {"args": words, "prog": f"gsoc-kd {verb}"}
     try:
         # Not at a terminal, tyro's help is plain text, and so is a complaint: title, dashes, the sentence, dashes, more
         # help. It has no public way to get the sentence alone.

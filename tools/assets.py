@@ -16,7 +16,6 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 import tyro
-from gsoc_kd.evaluation.publish import publish
 from tqdm import tqdm
 
 from gsoc_kd.core.checks import fast_bfloat16, hardware, pick_device, whole
@@ -27,14 +26,14 @@ from gsoc_kd.core.weights import load_network, network_folder, provenance, save_
 from gsoc_kd.data.images import load_images, to_float
 from gsoc_kd.deployment import calibrate as calibration
 from gsoc_kd.evaluation import Judge, accuracy, compute_reference, evaluate, floor_row, load_judge, row, table
+from gsoc_kd.evaluation.publish import publish
 from gsoc_kd.pairs import draw_latents
 from gsoc_kd.teachers import load_teacher
 
 
 def embed(run: Path, name: Literal["student", "teacher"] = "student"):
     """Puts the generator of a run of `distill` or `pretrain`, or of a network's folder, into the package, scored."""
-    scores = publish(run, ASSETS / name)
-    print(f"{name}: CIFAR-FD {scores['cifar_fd']:.2f}, class agreement {scores['class_agreement']:.1%}")
+    publish(run, ASSETS / name)
 
 
 def results(pages: tuple[Path, ...] = (Path("README.md"), Path("docs/Results.md")),
@@ -78,15 +77,8 @@ def judge(out: Path = ASSETS / "judge", epochs: int = 15, batch: int = 128, lr: 
           weight_decay: float = 5e-4, label_smoothing: float = 0.1, seed: int = 0):  # fmt: skip
     """Trains the classifier on CIFAR-10's training images and writes it in float16: 23 minutes on 2 CPU cores.
 
-    SGD with Nesterov momentum and a learning rate that rises for a fifth of the time and then falls to zero; random
+    SGD with Nesterov momentum; the learning rate rises to `lr` for a fifth of the time and then falls to zero. Random
     flips and shifts by up to 2 pixels; the saved weights average the last epochs' steps.
-
-    Args:
-        epochs: passes over the 50,000 training images.
-        lr: highest learning rate.
-        weight_decay: L2 penalty on all weights.
-        label_smoothing: share of the target spread over all classes.
-        seed: of weights, order and augmentation.
     """
     asked = {name: value for name, value in locals().items() if name != "out"}
     network_folder(out)  # refuses before the training, not after it

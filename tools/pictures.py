@@ -1,7 +1,7 @@
 """The images of docs/ that introduce the bundled networks, and the block `variety` of docs/Teacher-Network.md.
 
-It needs CIFAR-10 and the runs that were embedded, and takes some minutes on two cores. `--only training` makes what needs
-no CIFAR-10: *-training and *-curves of both networks.
+It needs CIFAR-10 and the runs that were embedded, and takes some minutes on two cores. `--only training` needs no
+CIFAR-10: it makes *-training and *-curves of both networks.
 """
 
 import datetime
@@ -26,7 +26,7 @@ from gsoc_kd.pairs import draw_latents, draw_pictures
 from gsoc_kd.teachers import load_teacher
 from gsoc_kd.training.runs import read_stats
 
-MAX_KB, COLUMNS, RECOGNISED = 100, 10, "share of the animation's images that the classifier recognises"
+MAX_KB = 100
 
 
 def main(teacher: Path = Path("runs/assets/teacher"), student: Path = Path("runs/assets/student"),
@@ -40,9 +40,6 @@ def main(teacher: Path = Path("runs/assets/teacher"), student: Path = Path("runs
             training(name, run, docs) if run.is_dir() else print(f"{run} is not there: {name}-*.png stay as they are")
 
 
-# ---------------------------------------------------------------- how a training went
-
-
 def training(name, run, docs):
     """Six moments of a training, most of them early, and its curves, from the run that the bundled network is of."""
     stats, told = read_stats(run), read_json(ASSETS / name / "provenance.json")
@@ -50,37 +47,25 @@ def training(name, run, docs):
         seen = f"{stats[-1]['kimg']:g} thousand images" if stats else "none: it holds no run"
         raise InputError(f"{run} has seen {seen}, the bundled {name} {told['kimg']:g} thousand: give the run it is of")
     names, kimg = [str(one) for one in told["classes"]], np.array([row["kimg"] for row in stats])
-    frames = [frame_images(run / "film" / f"{row['step']:07d}.png", len(names)) for row in stats]
     moments = sorted({int(np.abs(kimg - one).argmin()) for one in np.geomspace(kimg[0], kimg[-1], 6)})
-    strips = [grid(frames[i][:, -2:].reshape(-1, *frames[i].shape[2:]), columns=2) for i in moments]
+    strips = [strip(run / "film" / f"{stats[i]['step']:07d}.png", len(names)) for i in moments]
     strips.insert(0, named_rows(Image.new("RGB", (0, strips[0].height)), names))
     captions = ["", *(f"{kimg[i]:.0f} k" for i in moments)]
     save_png(beside(strips, captions, gap=6), docs / f"{name}-training.png", MAX_KB)
-    keys = [key for key in ("pixel", "feature", "adversarial", "disc", "generator") if key in stats[-1]]
-    if name == "teacher":
-        stats, keys = [{**row, RECOGNISED: recognised(frame)} for row, frame in zip(stats, frames)], [*keys, RECOGNISED]
+    keys = ("pixel", "feature", "adversarial", "disc", "generator", "class_agreement")  # the last where it was scored
     buffer = io.BytesIO()
-    curves(stats, keys).savefig(buffer, format="png", dpi=90)
+    curves(stats, [key for key in keys if key in stats[-1]]).savefig(buffer, format="png", dpi=90)
     save_png(as_picture(Image.open(buffer)), docs / f"{name}-curves.png", MAX_KB)
 
 
-def frame_images(path, classes):
-    """A frame of a training animation as uint8 (classes, COLUMNS, S, S, 3); at its left stand names."""
-    pixels = np.asarray(as_picture(path))
-    side, rest = divmod(len(pixels) - 1, classes)  # S and a white line
-    if rest or COLUMNS * side + 1 > pixels.shape[1]:
-        raise InputError(f"{path} does not hold {classes} rows of {COLUMNS} square images")
-    cells = pixels[1:, -COLUMNS * side :].reshape(classes, side, COLUMNS, side, 3).swapaxes(1, 2)
-    return cells[:, :, : side - 1, : side - 1]
-
-
-def recognised(frame):
-    """The share of a frame's images to which the classifier gives their class."""
-    logits = features(frame.reshape(-1, *frame.shape[2:]), load_judge())[1]
-    return float((logits.argmax(1) == np.arange(len(frame)).repeat(COLUMNS)).mean())
-
-
-# ---------------------------------------------------------------- how varied the teacher is
+def strip(path, classes, columns=2, scale=2):
+    """The last images of each row of a training animation's frame, which has names at its left, enlarged."""
+    frame = as_picture(path)
+    side, rest = divmod(frame.height - 1, classes)  # pixels of an image and a white line
+    if rest or columns * side >= frame.width:
+        raise InputError(f"{path} does not hold {classes} rows of {columns} square images")
+    part = frame.crop((frame.width - columns * side - 1, 0, frame.width, frame.height))
+    return part.resize((part.width * scale, part.height * scale), Image.Resampling.NEAREST)
 
 
 def variety(docs, per_class=1000):

@@ -28,7 +28,7 @@ def _images(images, name="images"):
 
 
 def grid(images, columns, scale=2, pad=1):
-    """Images, uint8 (N, H, W, 3), row after row on white, `pad` white pixels around and between them.
+    """Images row after row on white, `pad` white pixels around and between them.
 
     Image i stands in row i // columns, column i % columns, its top left pixel at
     (pad + column * (W * scale + pad), pad + row * (H * scale + pad)).
@@ -46,10 +46,8 @@ def grid(images, columns, scale=2, pad=1):
 
 def named_rows(picture, names):
     """`picture` with a white column at its left in which name i stands beside row i; without one if names is None."""
-    if names is None:
-        return picture
-    names = [str(name) for name in names]
-    margin = max(ceil(FONT.getlength(name)) for name in names) + 8
+    names = [str(name) for name in names or ()]
+    margin = max((ceil(FONT.getlength(name)) + 8 for name in names), default=0)
     wide = Image.new("RGB", (picture.width + margin, picture.height), "white")
     wide.paste(picture, (margin, 0))
     for row, name in enumerate(names):
@@ -61,12 +59,8 @@ def named_rows(picture, names):
 def class_grid(draw, z_dim, classes, columns=10, seed=0, scale=2):
     """One row for each class, one latent for each column: along a row the noise changes, down a column the class.
 
-    Args:
-        draw: callable (z (N, z_dim) float32 tensor, y (N,) int64 tensor) -> uint8 (N, H, W, 3), such as a Teacher
-            or `black_box(student)`.
-        z_dim: width of the latents, which are N(0, 1) of `seed`.
-        classes: class names, written at the left; or only how many classes there are.
-        columns: images per class.
+    draw: callable (z (N, z_dim) float32 tensor, y (N,) int64 tensor) -> images, a Teacher or `black_box(student)`; z
+    is N(0, 1) of `seed`. classes: names, written at the left; or only how many classes there are.
     """
     names = None if isinstance(classes, int | np.integer) else list(classes)
     rows = whole("classes", classes if names is None else len(names))
@@ -79,10 +73,8 @@ def class_grid(draw, z_dim, classes, columns=10, seed=0, scale=2):
 
 
 def side_by_side(a, b, columns, scale=2, names=("teacher", "student")):
-    """A row of `a` above a row of `b`, then the next two; uint8 (N, H, W, 3), image i of both from the same noise.
-
-    `names` are written at the left of a's rows and of b's; None leaves them out.
-    """
+    """A row of `a` above a row of `b`, then the next two, with the two `names` at their left; None: without.
+    Image i of both is of the same noise."""
     a, b, columns = _images(a, "a"), _images(b, "b"), whole("columns", columns)
     if a.shape != b.shape:
         raise InputError(f"a and b must have the same shape, not {a.shape} and {b.shape}")
@@ -97,12 +89,11 @@ def beside(pictures, captions, gap=12):
     """PIL images next to each other on white, `gap` pixels apart, top edges level, a caption ("": none) above each."""
     pictures, captions = list(pictures), [str(caption) for caption in captions]
     if not pictures or len(pictures) != len(captions):
-        got = f"{len(pictures)} pictures and {len(captions)} captions"
-        raise InputError(f"give one caption a picture, and at least one; got {got}")
-    head = 20 if any(captions) else 0
+        raise InputError(f"give each picture a caption; got {len(pictures)} pictures and {len(captions)} captions")
+    head, left = 20 if any(captions) else 0, 0
     widths = [max(picture.width, ceil(FONT.getlength(text))) for picture, text in zip(pictures, captions)]
     size = sum(widths) + gap * (len(widths) - 1), head + max(picture.height for picture in pictures)
-    wide, left = Image.new("RGB", size, "white"), 0
+    wide = Image.new("RGB", size, "white")
     for picture, text, width in zip(pictures, captions, widths):
         wide.paste(picture, (left + (width - picture.width) // 2, head))
         ImageDraw.Draw(wide).text((left + width / 2, head / 2), text, "black", FONT, anchor="mm")
@@ -110,12 +101,10 @@ def beside(pictures, captions, gap=12):
     return wide
 
 
-def mosaic(images, features, scale=1, seed=0):
-    """A map of at least 4 images, uint8 (N, H, W, 3): those alike in features, finite (N, D), stand close together.
-
-    t-SNE (van der Maaten & Hinton 2008) lays the features out in the plane, scikit-learn's with `seed`; then each
-    image takes a cell of a square grid, so that the sum of squared moves is smallest.
-    """
+def mosaic(images, features, seed=0):
+    """A map of at least 4 images: those alike in features, finite (N, D), stand close together. scikit-learn's t-SNE
+    (van der Maaten & Hinton 2008) with `seed` lays the features out in the plane; then each image takes a cell of a
+    square grid, so that the sum of squared moves is smallest."""
     try:
         from scipy.optimize import linear_sum_assignment
         from sklearn.manifold import TSNE
@@ -133,25 +122,21 @@ def mosaic(images, features, scale=1, seed=0):
     moves = ((places[:, None] - cells) ** 2).sum(axis=2)  # (N, side^2)
     shown = np.full((side * side, *images.shape[1:]), 255, np.uint8)
     shown[linear_sum_assignment(moves)[1]] = images
-    return grid(shown, columns=side, scale=scale, pad=0)
+    return grid(shown, columns=side, scale=1, pad=0)
 
 
-def film(frames, path, seconds_per_frame=0.15, hold=2.0):
-    """Writes PIL images or image files, all of one size, as an endless GIF and returns its path.
-
-    The last frame stays `hold` seconds. All frames share one palette: no flicker, a smaller file.
-    """
+def film(frames, path):
+    """Writes PIL images or image files, all of one size, as an endless GIF and returns its path. A frame stays 0.15
+    seconds, the last one 2. All share one palette: no flicker, a smaller file."""
     pictures = [as_picture(frame) for frame in frames]
-    if not pictures:
-        raise InputError("a film needs at least one frame; there are none yet")
-    for index, picture in enumerate(pictures):
-        if picture.size != pictures[0].size:
-            sizes = f"frame {index} is {picture.size} pixels, frame 0 {pictures[0].size}"
-            raise InputError(f"{sizes}: all must be of one size")
+    if len(sizes := {picture.size for picture in pictures}) != 1:
+        raise InputError(
+            f"a film needs at least one frame, and all of one size; got {len(pictures)} of {sorted(sizes)}"
+        )
     first, *rest = _indexed(pictures, 256)
-    durations = [round(seconds_per_frame * 1000)] * len(rest) + [round(hold * 1000)]
+    times = [150] * len(rest) + [2000]
     with replacing_file(path) as temporary:
-        first.save(temporary, "GIF", save_all=True, append_images=rest, duration=durations, loop=0, optimize=True)
+        first.save(temporary, "GIF", save_all=True, append_images=rest, duration=times, loop=0, optimize=True)
     return Path(path)
 
 
@@ -181,17 +166,15 @@ def png_bytes(image, smallest=False):
 
 
 def save_png(image, path, max_kb=None):
-    """Writes a PIL image or uint8 array (H, W, 3) as a PNG and returns its path.
-
-    A file of more than `max_kb` times 1000 bytes gets a palette of 256 colours, then of 128, 64, 32, until it fits.
-    """
+    """Writes a PIL image or uint8 array (H, W, 3) as a PNG and returns its path. A file of more than `max_kb` times
+    1000 bytes gets a palette of 256 colours, then of 128, 64, 32, until it fits."""
     data, palettes = png_bytes(image, smallest=True), [32, 64, 128, 256]
-    picture = Image.open(io.BytesIO(data))
+    picture = Image.open(io.BytesIO(data)).convert("RGB")
     while max_kb is not None and len(data) > max_kb * 1000:
         if not palettes:
             size = f"{len(data) / 1000:.0f} kB with 32 colours, more than {max_kb} kB"
             raise InputError(f"{path} would take {size}; show fewer images or a smaller scale")
-        data = png_bytes(_indexed([picture.convert("RGB")], palettes.pop())[0], smallest=True)
+        data = png_bytes(_indexed([picture], palettes.pop())[0], smallest=True)
     with replacing_file(path) as temporary:
         temporary.write_bytes(data)
     return Path(path)

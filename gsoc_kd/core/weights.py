@@ -20,18 +20,14 @@ FILES = ("config.json", "model.safetensors", "provenance.json")
 def save_network(network, folder, provenance=None, dtype=None):
     """Writes `network` into `folder` (the Hugging Face layout); an older one stays until this one is whole.
 
-    Args:
-        network: an nn.Module with `.config`, a dict of its constructor's keyword arguments.
-        provenance: JSON-able dict that says how the weights came about (see `provenance`).
-        dtype: store floating-point tensors so, e.g. torch.float16. Default: as they are.
-
-    Raises:
-        InputError: NaN or infinite weights; `folder` holds anything but a network, or cannot be written.
+    network: an nn.Module with `.config`, a dict of its constructor's keyword arguments. provenance: a JSON-able dict,
+    see `provenance`. dtype: that floating-point tensors are stored in, e.g. torch.float16; None: as they are.
+    InputError: NaN or infinite weights; `folder` holds anything but a network, or cannot be written.
     """
     folder = network_folder(folder)
-    state = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     if dtype is not None:
-        state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()}
+        state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     _check_finite(state, f"not saved to {folder}")
     with writing(folder), replacing_folder(folder) as temporary:
         (temporary / "model.safetensors").write_bytes(save(state))
@@ -57,11 +53,8 @@ def network_folder(folder):
 
 
 def load_network(folder, classes):
-    """Reads a network, one of `classes`, that `save_network` wrote: in eval mode on the CPU, float16 as float32.
-
-    Raises:
-        InputError: missing or damaged files, an unknown class, unknown config keys, tensors that do not fit.
-    """
+    """A network that `save_network` wrote, one of `classes`: in eval mode on the CPU, float16 as float32. InputError:
+    missing or damaged files, an unknown class, unknown config keys, tensors that do not fit."""
     about, path = Path(folder) / "config.json", Path(folder) / "model.safetensors"
     config, kinds = read_json(about), {kind.__name__: kind for kind in classes}
     name = config.pop("class", None) if isinstance(config, dict) else None
@@ -73,11 +66,10 @@ def load_network(folder, classes):
         raise InputError(f"{about} does not fit {name}: {error}") from error
     try:
         state = load_file(path)
+        _check_finite(state, path)
+        network.load_state_dict(state)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read ({error}); restore or make it again") from None
-    _check_finite(state, path)
-    try:
-        network.load_state_dict(state)
     except (RuntimeError, IndexError) as error:  # names what is missing, not known or of another shape
         raise InputError(f"{path} does not fit config.json: {shorten(str(error), 300)}") from None
     return network.eval().requires_grad_(False)
@@ -94,29 +86,19 @@ def network_hash(network):
 
 
 def provenance(command, data, seconds=None, scores=None, **more):
-    """Where weights come from: command, commit, data, hardware, duration, versions, date, scores; a dict."""
-    return {
-        "command": command,
-        "commit": _commit(),
-        "data": data,
-        "hardware": hardware(),
-        "seconds": None if seconds is None else round(seconds),
-        "date": datetime.date.today().isoformat(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        **more,
-        "scores": scores,
-    }
+    """Where weights come from: command, commit, data, hardware, duration, date, versions, scores; a dict."""
+    seconds, date = None if seconds is None else round(seconds), datetime.date.today().isoformat()
+    told = dict(command=command, commit=_commit(), data=data, hardware=hardware(), seconds=seconds, date=date)
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    return {**told, "versions": versions, **more, "scores": scores}
 
 
 def _commit():
     """The checkout's commit, with '+' when its code differs from it; None outside a checkout."""
-
-    def git(*words):
-        command = ["git", "-C", Path(__file__).parent, *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # not another project's commit
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno", ":/*.py") else "")
+    asked = ["ls-files --error-unmatch weights.py", "rev-parse --short=12 HEAD", "status --porcelain -uno :/*.py"]
+    try:  # the first fails where this file is no part of the project that the commit is of
+        where, told = ["git", "-C", Path(__file__).parent], dict(text=True, stderr=subprocess.DEVNULL)
+        _, commit, changes = (subprocess.check_output([*where, *words.split()], **told) for words in asked)
+        return commit.strip() + ("+" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -26,8 +26,10 @@ def read_zip(path, size):
     """A dataset zip, see `load_images`; from a cache where it lies unchanged."""
     cache = Path(os.environ.get("GSOC_KD_CACHE") or Path.home() / ".cache" / "gsoc_kd")
     entry = cache / f"{path.stem}-{sha256(path)[:16]}{f'-{size}' if size else ''}"
-    if kept := _cached(entry):
-        return kept
+    with contextlib.suppress(InputError, OSError):  # what is missing or damaged is made again
+        if read_json(entry / "manifest.json") == {name: sha256(entry / name) for name in CACHED}:
+            images, labels = np.load(entry / "images.npy"), np.load(entry / "labels.npy")
+            return images, labels, tuple(read_json(entry / "classes.json"))
     try:
         with zipfile.ZipFile(path) as archive:
             labels, classes = _labels(archive, path)
@@ -43,30 +45,19 @@ def read_zip(path, size):
     return images, labels, classes
 
 
-def _cached(entry):
-    """What `read_zip` kept there; None if it is not there or damaged."""
-    with contextlib.suppress(InputError, OSError):
-        if read_json(entry / "manifest.json") == {name: sha256(entry / name) for name in CACHED}:
-            images, labels = np.load(entry / "images.npy"), np.load(entry / "labels.npy")
-            return images, labels, tuple(read_json(entry / "classes.json"))
-    return None
-
-
 def _labels(archive, path):
     """{member: class index} and class names from dataset.json: every image labelled, no class empty."""
     names, file = archive.namelist(), f"{path}: dataset.json"
     if "dataset.json" not in names:
-        advice = "make it with a dataset tool, or unpack the images into one folder a class and give that folder"
-        raise InputError(f"{path} has no dataset.json with the labels; {advice}")
+        raise InputError(f"{path} has no dataset.json with the labels; give a folder with one folder a class instead")
     try:
         info = json.loads(archive.read("dataset.json"))
         rows = [(name, label) for name, label in info["labels"]]
-        labels = dict(rows)
         if wrong := [row for row in rows if [type(value) for value in row] != [str, int]]:
             raise ValueError(f"found {list(wrong[0])}")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{file} must hold 'labels' as [[name, class index], ...] ({error!r})") from None
-    if len(labels) < len(rows):
+    if len(labels := dict(rows)) < len(rows):
         raise InputError(f"{file} labels {Counter(name for name, _ in rows).most_common(1)[0][0]} twice")
     members = [name for name in names if name.lower().endswith(SUFFIXES)]
     if missing := [name for name in members if name not in labels]:
@@ -81,9 +72,8 @@ def _labels(archive, path):
     listed = isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)
     if not listed or len(set(classes)) < len(classes):
         raise InputError(f"{path}: 'classes' in dataset.json must be a list of different names, got {classes!r}")
-    if wrong := [name for name, label in labels.items() if not 0 <= label < len(classes)]:
-        known = f"labels start at 0, and there are {len(classes)} classes"
-        raise InputError(f"{file} gives {wrong[0]} the label {labels[wrong[0]]}; {known}")
+    if wrong := [row for row in rows if not 0 <= row[1] < len(classes)]:
+        raise InputError(f"{file}: label {wrong[0][1]} of {wrong[0][0]} does not lie in 0..{len(classes) - 1}")
     if empty := sorted(set(range(len(classes))) - set(labels.values())):
         raise InputError(f"{path}: class {classes[empty[0]]!r} has no images; add some or leave it out")
     return labels, tuple(classes)

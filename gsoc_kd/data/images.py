@@ -18,15 +18,12 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images, each with a class.
+    """Images, each with a class."""
 
-    images: (N, H, W, 3) uint8. labels: (N,) int64 in 0..C-1. classes: C names. source: where they come from.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    classes: tuple
-    source: str
+    images: np.ndarray  # (N, H, W, 3) uint8
+    labels: np.ndarray  # (N,) int64 in 0..C-1
+    classes: tuple  # C names
+    source: str  # where they come from
 
     def __len__(self):
         return len(self.images)
@@ -49,39 +46,30 @@ class LabelledImages:
 
 
 def to_uint8(x):
-    """Network output to images: scale, round, clamp, cast. The only place where this happens.
-
-    x: (N, 3, H, W) float tensor, nominally in [-1, 1]. Returns (N, H, W, 3) uint8 on the same device.
-    """
+    """Network output, (N, 3, H, W) float nominally in [-1, 1], to images, (N, H, W, 3) uint8, on the same device."""
     return (x.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def to_float(images, device=None):
-    """Images to network input: (N, H, W, 3) uint8 array or tensor to (N, 3, H, W) float32 in [-1, 1].
-
-    The result is channels-last in memory, as the images are.
-    """
+    """Images, (N, H, W, 3) uint8 array or tensor, to network input, (N, 3, H, W) float32 in [-1, 1], channels-last."""
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.ascontiguousarray(images))
     return images.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def load_images(source="cifar10", split="train", root=None, size=None, download=True):
-    """Loads labelled images into memory.
+    """Loads LabelledImages into memory.
 
     Args:
-        source: "cifar10"; or a dataset zip (image members and a `dataset.json` with `labels`: [[name, class
-            index], ...] and optionally `classes`, the layout of StyleGAN2-ADA's dataset tool); or a folder
-            with one folder of PNG/JPEG files for each class.
+        source: "cifar10"; or a dataset zip (images and a `dataset.json` with `labels`: [[name, class index], ...] and
+            optionally `classes`, as StyleGAN2-ADA's dataset tool makes it); or a folder with one folder of PNG and
+            JPEG files for each class. A zip is decoded once and then read from a cache that is checked by hash
+            ($GSOC_KD_CACHE, else ~/.cache/gsoc_kd).
         split: "train" (50,000 images) or "test" (10,000), for "cifar10" only.
-        root: where to look for CIFAR-10: a folder with cifar10-train.zip and cifar10-test.zip, or with
-            torchvision's `cifar-10-batches-py`. Default: the environment variable GSOC_KD_DATA, else `data`.
-        size: enlarge or shrink to size x size pixels (Lanczos). Default: as stored; all must then be equal.
+        root: a folder with cifar10-train.zip and cifar10-test.zip, or with torchvision's `cifar-10-batches-py`; None:
+            the environment variable GSOC_KD_DATA, else `data`.
+        size: enlarge or shrink to size x size pixels (Lanczos); None: as stored, and all must be equal.
         download: fetch CIFAR-10 through torchvision when it is not there.
-
-    Returns:
-        LabelledImages. A zip is decoded once and then read from a cache that is checked by hash
-        ($GSOC_KD_CACHE, else ~/.cache/gsoc_kd).
 
     Raises:
         InputError: nothing there; a broken or odd-sized image (named); missing labels; an empty class.
@@ -112,10 +100,9 @@ def _load_cifar10(split, root, size, download):
     except (OSError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"CIFAR-10 is not in {root.absolute()} and could not be downloaded ({reason}). Provide it in one of three "
-            "ways: connect to the internet and run this again (torchvision downloads it); unpack the file "
-            f"cifar-10-python.tar.gz there, so that {root / 'cifar-10-batches-py'} exists; or put cifar10-train.zip "
-            "and cifar10-test.zip into a folder and name it in the environment variable GSOC_KD_DATA"
+            f"CIFAR-10 is not in {root.absolute()} and could not be downloaded ({reason}). Connect to the internet and "
+            f"run this again; or unpack cifar-10-python.tar.gz there, which gives {root / 'cifar-10-batches-py'}; or "
+            "name a folder with cifar10-train.zip and cifar10-test.zip in the environment variable GSOC_KD_DATA"
         ) from None
     images = data.data if size is None else np.stack([resized(Image.fromarray(image), size) for image in data.data])
     labels, source = np.asarray(data.targets, np.int64), f"CIFAR-10 {split} (torchvision)"

@@ -26,10 +26,13 @@ from ..pairs.make import draw_latents
 from ..teachers.black_box import Teacher
 from ..teachers.load import read_network
 
-PRECISIONS = {".xml": ("fp32", "fp16", "int8"), ".onnx": ("fp32",)}
+PACKAGES = {  # what each kind of file and precision needs
+    ".xml": {"fp32": ["openvino"], "fp16": ["openvino"], "int8": ["openvino", "nncf"]},
+    ".onnx": {"fp32": ["openvino", "onnx", "onnxscript"]},
+}
 KEY = "gsoc_kd"  # our entry in the file's notes: OpenVINO's rt_info, ONNX's metadata_props
-CALIBRATION = (8, 250)  # batches and latents a batch that INT8 ranges are measured on
-STAY_FLOAT = ("MatMul", "Add", "Subtract", "Multiply", "Divide", "ReduceMean", "ReduceSum")  # in an int8 file
+BATCH = 256  # images that go through an exported student at once
+STAY_FLOAT = ("MatMul", "Add", "Subtract", "Multiply", "Divide", "ReduceMean", "ReduceSum")  # a small part of the work
 
 
 class Pictures(nn.Module):
@@ -50,24 +53,18 @@ class Runner(Teacher):
     It also has `path`, `precision` and `model`, OpenVINO's compiled model; `digest` is the hash of the student.
     """
 
-    def __init__(self, path, model, notes, threads=None, batch=256):
-        self.path, self.precision, self.batch = path, notes["precision"], batch
-        options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        options |= {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
-        self.model = need("openvino").compile_model(model, "CPU", options)
-        sizes = {
-            "num_classes": len(notes["classes"]),
-            **{key: notes[key] for key in ("z_dim", "resolution", "classes")},
-        }
-        super().__init__(self._draw, name=f"{path.stem} ({self.precision})", digest=notes["hash"], **sizes)
+    def __init__(self, path, model, notes):
+        self.path, self.model, self.precision, classes = path, model, notes["precision"], notes["classes"]
+        sizes, name = (notes["z_dim"], len(classes), notes["resolution"]), f"{path.stem} ({self.precision})"
+        super().__init__(self._draw, *sizes, classes, name, notes["hash"])
 
     def _draw(self, z, y):
-        parts = zip(z.split(self.batch), y.split(self.batch))
+        parts = zip(z.split(BATCH), y.split(BATCH))
         return np.concatenate([self.model({"z": some.numpy(), "y": labels.numpy()})[0] for some, labels in parts])
 
 
 def export(student="embedded", path="student.xml", precision: str = "fp32", seed: int = 0):
-    """Writes a student as one OpenVINO model (.xml and .bin) or as one ONNX file (.onnx).
+    """Writes a student as one OpenVINO model (.xml and .bin) or as one ONNX file (.onnx); returns the Path.
 
     Args:
         student: embedded, the folder of a network or of a run, or a network, which is left as it is.
@@ -76,109 +73,90 @@ def export(student="embedded", path="student.xml", precision: str = "fp32", seed
             the last, their ranges measured on latents alone. ONNX files are fp32.
         seed: of the latents and labels that int8 is calibrated on.
 
-    Returns:
-        The path, a Path.
-
     Raises:
         InputError: OpenVINO or nncf is not installed; an unknown precision or ending; a file that is not an export
             stands there; what `load_student` refuses.
     """
     path = Path(path)
-    if path.suffix not in PRECISIONS:
+    if path.suffix not in PACKAGES:
         raise InputError(f"{path} must end in .xml (OpenVINO) or .onnx (ONNX)")
-    if precision not in (known := PRECISIONS[path.suffix]):
+    if precision not in (known := PACKAGES[path.suffix]):
         raise InputError(f"the precision of {path.suffix} files is {' or '.join(known)}, not {precision!r}")
-    extra = ["onnx", "onnxscript"] if path.suffix == ".onnx" else ["nncf"] if precision == "int8" else []
-    for name in ["openvino", *extra]:
+    for name in known[precision]:
         need(name)
-    _check_place(path)
-    if isinstance(student, nn.Module):
-        network, classes = student, None
-    elif isinstance(student, str | Path):
-        network, _, classes = read_network(student, "student")
-    else:
+    there = [p for p in ([path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]) if p.exists()]
+    if there and not (path.is_file() and _notes(path)):
+        raise InputError(f"{there[0]} is there already and is not an export of gsoc_kd; move it or give another name")
+    if not isinstance(student, str | Path | nn.Module):
         raise InputError(f"a student is a folder or a network, not {type(student).__name__}")
+    network, _, classes = (student, "", None) if isinstance(student, nn.Module) else read_network(student, "student")
     if not network.num_classes:
         raise InputError("this generator has no classes; only class-conditional ones can be exported")
-    classes = list(classes or map(str, range(network.num_classes)))
-    notes = {"z_dim": network.z_dim, "resolution": network.resolution, "precision": precision, "classes": classes}
-    notes["hash"] = network_hash(network)
+    sizes, classes = {"z_dim": network.z_dim, "resolution": network.resolution}, classes or range(network.num_classes)
+    notes = {**sizes, "precision": precision, "classes": [*map(str, classes)], "hash": network_hash(network)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of converters, about themselves
+        program = traced(Pictures(network), z=torch.zeros(3, network.z_dim), y=torch.zeros(3, dtype=torch.int64))
         if path.suffix == ".onnx":
-            _write_onnx(_traced(network), path, notes)
+            _write_onnx(program, path, notes)
         else:
-            _write_openvino(_traced(network), path, notes, seed)
+            _write_openvino(program, path, notes, seed)
     return path
 
 
 def load_exported(path, threads=None):
-    """An exported student as a Runner, on the processor through OpenVINO.
+    """An exported student, .xml (its .bin beside it) or .onnx, as a Runner, on the processor through OpenVINO.
 
-    Args:
-        path: .xml (its .bin beside it) or .onnx, as `export` writes them.
-        threads: processor threads to use; None: as many as there are cores.
-
-    Raises:
-        InputError: no such file, not an export, xml and bin of different exports, OpenVINO is not installed.
+    threads: of the processor; None: as many as there are cores. InputError: no such file, not an export, xml and bin
+    of different exports, OpenVINO is not installed.
     """
-    threads = None if threads is None else whole("threads", threads)
+    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    options |= {} if threads is None else {"INFERENCE_NUM_THREADS": whole("threads", threads)}
     ov, path = need("openvino"), Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist; make it with gsoc_kd.export(student, {str(path)!r})")
-    notes = _notes(path)
-    if notes is None:
+    if not (notes := _notes(path)):
         raise InputError(f"{path} is not a file that gsoc_kd.export wrote")
     weights = path.with_suffix(".bin")
     if path.suffix == ".xml" and not (weights.is_file() and sha256(weights) == notes["bin"]):
         raise InputError(f"{weights} is missing or is not the one that belongs to {path}; export again")
     try:
-        return Runner(path, ov.Core().read_model(path), notes, threads)
+        return Runner(path, ov.compile_model(path, "CPU", options), notes)
     except RuntimeError as error:
         raise InputError(f"{path} cannot be read by OpenVINO ({str(error).splitlines()[0]}); export again") from None
 
 
-def _traced(network):
-    """The generator from z, y to uint8 as a graph that takes any N."""
-    z, y, n = torch.zeros(3, network.z_dim), torch.zeros(3, dtype=torch.int64), torch.export.Dim("n", min=1)
-    return torch.export.export(Pictures(network), (z, y), dynamic_shapes={"z": {0: n}, "y": {0: n}})
-
-
-def _quantised(model, z_dim, num_classes, seed):
-    """The model with 8-bit convolutions, ranges measured on noise and uniformly drawn labels alone.
-
-    Linear layers, norms and gains stay in float: they are a small part of the work. So do the convolutions that give
-    the three colours: nothing after them evens out their rounding, and one sees it (docs/Deployment.md).
-    """
-    batches, size = CALIBRATION
-    rng = np.random.default_rng(seed)
-    latents = [draw_latents(seed, i, size, z_dim).astype(np.float32) for i in range(batches)]
-    data = [{"z": z, "y": rng.integers(num_classes, size=size)} for z in latents]
-    convolutions = [op for op in model.get_ops() if op.get_type_name() == "Convolution"]
-    colours = [op.get_friendly_name() for op in convolutions if op.output(0).get_partial_shape()[1] == 3]
-    return quantise(model, data, STAY_FLOAT, colours, correct_bias=False)
+def traced(network, **examples):
+    """A network as a graph, made with example inputs by name; of each the first size, N, is free."""
+    free = {0: torch.export.Dim("n", min=1)}
+    return torch.export.export(network.eval(), tuple(examples.values()), dynamic_shapes=dict.fromkeys(examples, free))
 
 
 def quantise(model, data, kinds=(), names=(), correct_bias=True):
-    """An 8-bit copy of an OpenVINO model by nncf's default preset, its ranges set by `data`, a list of inputs.
-
-    kinds, names: operations that stay in float. correct_bias: biases make up for what rounding moves means by.
-    """
-    nncf = need("nncf")
-    from nncf.common.logging import track_progress
-    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
-
+    """An 8-bit copy of an OpenVINO model by nncf's default preset, its ranges set by `data`, a list of inputs. `kinds`
+    and `names` of operations stay in float; correct_bias: biases make up for what rounding moves means by."""
+    nncf, track_progress = need("nncf"), need("nncf.common.logging.track_progress")
     nncf.set_log_level(logging.ERROR)
-    options = {
-        "ignored_scope": nncf.IgnoredScope(types=list(kinds), names=list(names), validate=False),
-        "advanced_parameters": AdvancedQuantizationParameters(disable_bias_correction=not correct_bias),
-    }
+    scope = nncf.IgnoredScope(types=list(kinds), names=list(names), validate=False)
+    options = nncf.AdvancedQuantizationParameters(disable_bias_correction=not correct_bias)
     bar = track_progress.Progress  # draws widgets in a notebook and has no switch
     track_progress.Progress = lambda *columns, **given: bar(*columns, **{**given, "disable": True})
     try:
-        return nncf.quantize(model, nncf.Dataset(data), subset_size=len(data), **options)
+        data, count = nncf.Dataset(data), len(data)
+        return nncf.quantize(model, data, subset_size=count, ignored_scope=scope, advanced_parameters=options)
     finally:
         track_progress.Progress = bar
+
+
+def _quantised(model, notes, seed):
+    """The model with 8-bit convolutions, ranges measured on 2,000 latents and uniformly drawn labels alone. Those that
+    give the three colours stay in float: nothing after them evens out their rounding (docs/Deployment.md)."""
+    rng, size = np.random.default_rng(seed), 250
+    latents = [draw_latents(seed, i, size, notes["z_dim"]).astype(np.float32) for i in range(8)]
+    data = [{"z": z, "y": rng.integers(len(notes["classes"]), size=size)} for z in latents]
+    convolutions = [op for op in model.get_ops() if op.get_type_name() == "Convolution"]
+    colours = [op.get_friendly_name() for op in convolutions if op.output(0).get_partial_shape()[1] == 3]
+    return quantise(model, data, STAY_FLOAT, colours, correct_bias=False)
 
 
 def _write_openvino(program, path, notes, seed):
@@ -188,7 +166,7 @@ def _write_openvino(program, path, notes, seed):
     for port, name in zip([*model.inputs, *model.outputs], ("z", "y", "images")):
         port.set_names({name})
     if notes["precision"] == "int8":
-        model = _quantised(model, notes["z_dim"], len(notes["classes"]), seed)
+        model = _quantised(model, notes, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         made = Path(folder) / path.name
@@ -219,17 +197,8 @@ def _notes(path):
         return None
 
 
-def _check_place(path):
-    """Refuses to overwrite what `export` did not write."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give the name of a file")
-    pair = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-    there = [p for p in pair if p.exists()]
-    if there and (not path.is_file() or _notes(path) is None):
-        raise InputError(f"{there[0]} is there already and is not an export of gsoc_kd; move it or give another name")
-
-
 def need(name):
+    """A package of the extra `deploy`, imported."""
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # nncf's import looks for CUDA's compiler
     try:
         return importlib.import_module(name)

@@ -1,9 +1,8 @@
 """Stage 05: features, statistics, distances, scores, the results table."""
 
 from .agreement import agreement
-from .classifier import Judge, accuracy, load_judge
+from .classifier import InceptionFeatures, Judge, accuracy, features, load_judge
 from .evaluate import evaluate
-from .features import InceptionFeatures, features
 from .metrics import Statistics, class_agreement, frechet_distance, inception_score, kernel_distance, statistics
 from .neighbours import copying, nearest, neighbour_grid, precision_recall
 from .reference import Reference, compute_reference, load_reference

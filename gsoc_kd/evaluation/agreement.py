@@ -7,62 +7,41 @@ from ..core.files import InputError
 from ..pairs.make import draw_pictures
 from ..teachers.black_box import black_box
 from ..teachers.load import load_teacher
-from .classifier import judge_on
-from .features import features
+from .classifier import features, judge_on
 from .metrics import frechet_distance, statistics
 
 
-def agreement(student, teacher="embedded", per_class=100, seed=1000, device=None, batch=250, progress=True, judge=None):
-    """Teacher and student on the same new noise, pair by pair: `pair_agreement`, teacher (its name), images and seed.
+def agreement(student, teacher="embedded", per_class=100, seed=1000, device=None, progress=True, judge=None):
+    """Teacher and student on the same new noise, pair by pair.
 
     Args:
         student, teacher: what `black_box` and `load_teacher` take, of the same latents, classes and resolution.
         per_class: latents of each class, at least 2; those of class c are `pairs.draw_latents(seed, c, ...)`.
         seed: of the latents; not that of the pairs the student was trained on.
-        device: where the networks run. By default generators stay where they are, the classifier takes a GPU if any.
-        batch, judge: images generated at once; another classifier than the bundled one.
+        device, judge: as in `evaluate`.
+
+    Returns a dict: teacher (its name); l1, mean absolute difference in grey levels (0 to 255); feature_distance, mean
+    Euclidean distance of the classifier's features; both again with _other_noise: between two images of the teacher,
+    of the same class and different noise; images, seed. 0 is a perfect copy; as far as other noise is a student that
+    only knows the class. InputError: student and teacher do not fit; per_class too small.
     """
     student, teacher = black_box(student, device=device), load_teacher(teacher, device=device)
     check_alike(student, teacher)
     judge, per_class = judge_on(device, judge), whole("per_class", per_class, 2)
-    images, labels = draw_pictures(student, per_class, seed, batch, "student generates" if progress else None)
-    theirs, _ = draw_pictures(teacher, per_class, seed, batch, "teacher generates" if progress else None)
-    pairs = pair_agreement(images, theirs, features(images, judge)[0], features(theirs, judge)[0], labels)
-    return {"teacher": teacher.name, **pairs, "images": len(images), "seed": seed}
+    told = [f"{who} generates" if progress else None for who in ("student", "teacher")]
+    images, _ = draw_pictures(student, per_class, seed, per_class, told[0])
+    return _agreement(images, features(images, judge)[0], teacher, judge, seed, per_class, told[1])[0]
 
 
-def pair_agreement(ours, theirs, found, expected, labels):
-    """Distances between images of the same noise, and between the teacher's own images of other noise.
-
-    ours, theirs: student's and teacher's images, uint8 (N, H, W, 3), image i of both from the same (z, y).
-    found, expected: their features (N, D). labels: (N,), each class at least twice, else InputError.
-
-    Returns l1, mean absolute difference in grey levels (0 to 255); feature_distance, mean Euclidean distance of the
-    features; and both again with _other_noise: between two images of the teacher, of the same class and different
-    noise. 0 is a perfect copy; as far as other noise is a student that only knows the class.
-    """
-    other = np.arange(len(labels))  # row of the next image of the same class, in a ring
-    for c in np.unique(labels):
-        members = np.flatnonzero(labels == c)
-        if len(members) < 2:
-            raise InputError(f"too few images: one of class {c}; at least 2 a class are needed")
-        other[members] = np.roll(members, -1)
-    l1, gap = _apart(ours, theirs, found, expected)
-    l1_other, gap_other = _apart(theirs, theirs[other], expected, expected[other])
-    return {"l1": l1, "l1_other_noise": l1_other, "feature_distance": gap, "feature_distance_other_noise": gap_other}
-
-
-def compare(images, found, labels, teacher, judge, seed, batch, progress=None):
+def compare(images, found, teacher, judge, seed, batch, progress=None):
     """What `evaluate(..., teacher=...)` adds for a student's images of `seed` and their features (N, D): agreement on
     the same noise, and CIFAR-FD to as many images of the teacher from other noise, seed + 1; the floor is what the
     teacher's own images of `seed` score there."""
-    per_class = len(labels) // teacher.num_classes
-    theirs, others = (draw_pictures(teacher, per_class, s, batch, progress)[0] for s in (seed, seed + 1))
-    expected, target = features(theirs, judge)[0], statistics(features(others, judge)[0], "the teacher's images")
-    pairs = {"teacher": teacher.name, **pair_agreement(images, theirs, found, expected, labels)}
-    pairs |= {"images": len(images), "seed": seed}
+    same, expected = _agreement(images, found, teacher, judge, seed, batch, progress)
+    others, _ = draw_pictures(teacher, len(images) // teacher.num_classes, seed + 1, batch, progress)
+    target = statistics(features(others, judge)[0], "the teacher's images")
     distance, floor = (frechet_distance(statistics(f), target) for f in (found, expected))
-    return {"agreement": pairs, "cifar_fd_to_teacher": distance, "cifar_fd_to_teacher_floor": floor}
+    return {"agreement": same, "cifar_fd_to_teacher": distance, "cifar_fd_to_teacher_floor": floor}
 
 
 def check_alike(student, teacher):
@@ -74,7 +53,20 @@ def check_alike(student, teacher):
             raise InputError(f"{both}: {ours} and {theirs} {what}; give the teacher it was distilled from")
 
 
-def _apart(a, b, found, expected):
-    """(mean absolute difference of images in grey levels, mean Euclidean distance of their features)."""
-    distances = np.linalg.norm((found - expected).astype(np.float64), axis=1)
-    return float(np.abs(a.astype(np.int16) - b).mean()), float(distances.mean())
+def _agreement(images, found, teacher, judge, seed, batch, progress):
+    """(what `agreement` returns, the features of the teacher's images) of a student's images and their features."""
+    theirs, _ = draw_pictures(teacher, len(images) // teacher.num_classes, seed, batch, progress)
+    expected = features(theirs, judge)[0]
+    apart = pair_distances(images, theirs, found, expected, teacher.num_classes)
+    return {"teacher": teacher.name, **apart, "images": len(images), "seed": seed}, expected
+
+
+def pair_distances(ours, theirs, found, expected, num_classes):
+    """The four distances that `agreement` returns, of images uint8 (N, H, W, 3) and their features (N, D): image i of
+    both sides is of the same noise, class stands after class, each equally often and at least twice."""
+    other = np.roll(np.arange(len(ours)).reshape(num_classes, -1), -1, axis=1).ravel()  # the class's next image
+    apart = {}
+    for end, images, seen in (("", ours, found), ("_other_noise", theirs[other], expected[other])):
+        apart[f"l1{end}"] = float(np.abs(images.astype(np.int16) - theirs).mean())
+        apart[f"feature_distance{end}"] = float(np.linalg.norm((seen - expected).astype(float), axis=1).mean())
+    return apart

@@ -1,18 +1,22 @@
-"""The evaluation classifier: a small CIFAR-10 network that scores where Inception cannot be had (docs/Evaluation.md).
+"""Networks that see images for the scores: the evaluation classifier, and the one of published FID (docs/Evaluation.md).
 
-It is trained on real images only (tools/assets.py), and no generator ever trains against it.
+The classifier is trained on real images only (tools/assets.py), and no generator ever trains against it.
 """
 
 import copy
 from functools import lru_cache
+from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from ..core.checks import pick_device
-from ..core.files import ASSETS
+from ..core.files import ASSETS, InputError, sha256
 from ..core.weights import load_network
-from .features import features
+from ..data.images import to_float
 
 EMBEDDED = ASSETS / "judge"
 
@@ -20,8 +24,8 @@ EMBEDDED = ASSETS / "judge"
 class Judge(nn.Module):
     """A narrow residual network like ResNet-9 (residual learning: He et al. 2015, arXiv 1512.03385).
 
-    forward(x): x (N, 3, 32, 32) float in [-1, 1] -> logits (N, num_classes).
-    features(x): (N, feature_width), the input of the last linear layer; CIFAR-FD and CIFAR-KID use them.
+    forward(x): x (N, 3, 32, 32) float in [-1, 1] -> logits (N, num_classes). features_and_logits(x): before them the
+    input of the last linear layer (N, feature_width), which CIFAR-FD and CIFAR-KID use.
     """
 
     def __init__(self, num_classes=10, widths=(32, 64, 128, 128)):
@@ -32,15 +36,12 @@ class Judge(nn.Module):
         self.blocks = nn.Sequential(*(Block(i, o) for i, o in zip(widths, widths[1:])))  # 16x16, 8x8, 4x4
         self.linear = nn.Linear(widths[-1], num_classes)
 
-    def features(self, x):
-        return self.blocks(self.stem(x)).amax((2, 3))
-
     def features_and_logits(self, x):
-        features = self.features(x)
-        return features, self.linear(features)
+        found = self.blocks(self.stem(x)).amax((2, 3))
+        return found, self.linear(found)
 
     def forward(self, x):
-        return self.linear(self.features(x))
+        return self.features_and_logits(x)[1]
 
 
 def conv_norm(width_in, width_out, pool=False):
@@ -71,6 +72,64 @@ def judge_on(device=None, judge=None):
     return copy.deepcopy(judge or load_judge()).to(pick_device(device), memory_format=torch.channels_last)
 
 
+@torch.no_grad()
+def features(images, network, batch=100, progress=None):
+    """Runs a network over images, uint8 (N, H, W, 3), once: (features (N, D), logits (N, C)), both float32.
+
+    `network` has `features_and_logits(x)`; it is used in evaluation mode, without TF32, on the device it is on.
+    `batch`: about 100 is quickest on a CPU for the evaluation classifier. `progress`: text of a progress bar.
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
+        raise InputError(f"images must be (N, H, W, 3) uint8 and at least one, got {images.shape} {images.dtype}")
+    device, training, found = next(network.parameters()).device, network.training, []
+    network.eval()
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            for start in tqdm(range(0, len(images), batch), progress, leave=False, disable=progress is None):
+                part = network.features_and_logits(to_float(images[start : start + batch], device))  # (n, D), (n, C)
+                found.append([p.float().cpu().numpy() for p in part])
+    finally:
+        network.train(training)
+    return tuple(np.concatenate(parts) for parts in zip(*found))
+
+
 def accuracy(judge, data):
     """Share of `data` (LabelledImages) that the classifier puts in the right class."""
     return float((features(data.images, judge)[1].argmax(1) == data.labels).mean())
+
+
+class InceptionFeatures(nn.Module):
+    """The network of published FID and IS: pytorch-fid's port of the 2015 Inception, 2,048 pooled features.
+
+    features_and_logits takes (N, 3, H, W) in [-1, 1], enlarged bilinearly to 299 x 299. The logits (N, 1008) leave
+    out the bias, as the original Inception score does. `weights` is the path of pt_inception-2015-12-05-6726825d.pth;
+    "download" takes it from torch.hub's cache, or downloads it there (91 MB). InputError: no such weights.
+    """
+
+    name, feature_width = "InceptionV3 of 2015-12-05 (pytorch-fid)", 2048
+
+    def __init__(self, weights):
+        from pytorch_fid import inception
+
+        super().__init__()
+        url, named = inception.FID_WEIGHTS_URL, weights != "download"
+        path = Path(weights if named else f"{torch.hub.get_dir()}/checkpoints/{url.rsplit('/', 1)[1]}")
+        try:
+            if not named and not path.is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                torch.hub.download_url_to_file(url, str(path), hash_prefix="6726825d")
+            self.digest = sha256(path)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            with patch.object(inception, "load_state_dict_from_url", lambda *args, **kwargs: state):  # no download
+                self.body = inception.InceptionV3(resize_input=True, normalize_input=False)
+            self.register_buffer("head", state["fc.weight"].float().clone())  # (1008, 2048)
+        except Exception as error:  # downloading, unpickling and load_state_dict raise many kinds
+            reason = str(error).splitlines()[0] if str(error) else repr(error)
+            todo = f"download {url} and give its path as inception=..., or go online and give inception='download'"
+            raise InputError(f"{path} is no file of pytorch-fid's Inception weights ({reason}): {todo}") from error
+        self.eval()
+
+    def features_and_logits(self, x):
+        pooled = self.body(x)[0].flatten(1)  # (N, 2048)
+        return pooled, pooled @ self.head.T  # (N, 1008)

@@ -1,24 +1,22 @@
 """Scores of a generator, on two scales that are never confused (docs/Evaluation.md): those called CIFAR-... on the
 evaluation classifier's features, against bundled statistics of CIFAR-10; FID and inception score on Inception's."""
 
-import importlib.util
 from dataclasses import replace
 
 import numpy as np
 
-from ..core import figures
 from ..core.checks import pick_device, whole
+from ..core.figures import save_png
 from ..core.files import InputError
 from ..core.weights import network_hash
 from ..pairs.make import draw_pictures
 from ..teachers.black_box import black_box
 from ..teachers.load import load_teacher
 from .agreement import check_alike, compare
-from .classifier import judge_on
-from .features import InceptionFeatures, features
+from .classifier import InceptionFeatures, features, judge_on
 from .metrics import frechet_distance, logits_score, statistics
 from .neighbours import copying, neighbour_grid
-from .reference import check_judge, judge_scores, load_reference, reference_of
+from .reference import judge_scores, load_reference, reference_of
 
 
 def evaluate(
@@ -30,12 +28,10 @@ def evaluate(
     test=None,
     teacher=None,
     neighbours=None,
-    mosaic=None,
     device=None,
     batch=250,
     progress=True,
     judge=None,
-    reference=None,
 ):
     """Scores a generator on `per_class` images of each class; the same seed gives the same images.
 
@@ -48,10 +44,9 @@ def evaluate(
         test: LabelledImages that are not in `real`, for the floor; without them some are held out of `real`.
         teacher: what `load_teacher` takes: adds how well the generator repeats it, on equal latents and as a set.
         neighbours: PNG to write: an image of each class and its nearest real ones. Needs `real`.
-        mosaic: PNG to write: a map of up to 400 of the images, see `figures.mosaic`. Needs scikit-learn.
         device: where networks run. By default the generator stays where it is, the classifier takes a GPU if any.
         batch: images generated at once.
-        judge, reference: another classifier and its Reference than the bundled ones.
+        judge: another classifier than the bundled one. Needs `real`.
 
     Returns:
         A dict for JSON: all of `judge_scores`, images, per_class, seed, reference {split, images}, feature_network
@@ -64,8 +59,7 @@ def evaluate(
     """
     box, judge, per_class = black_box(generator, device=device), judge_on(device, judge), whole("per_class", per_class)
     teacher = None if teacher is None else load_teacher(teacher, device=device)
-    reference = (reference or load_reference()) if real is None else None
-    _check(box, teacher, real, reference, per_class, inception, test, neighbours, mosaic, judge)
+    reference = _check(box, teacher, real, per_class, inception, test, neighbours, judge)
     network = None if inception is None else InceptionFeatures(inception).to(pick_device(device))
     say = (lambda text: text) if progress else (lambda text: None)
     known = None if real is None else RealImages(real, test, per_class, judge, say)
@@ -74,43 +68,42 @@ def evaluate(
     found, logits = features(images, judge, progress=say("classifier sees images"))  # (N, D), (N, C)
     scores = judge_scores(reference, found, logits, labels, judge)
     if teacher is not None:
-        scores |= compare(images, found, labels, teacher, judge, seed, batch, say("teacher generates"))
-    scores |= _save_images(images, found, known, judge, per_class, neighbours, mosaic)
+        scores |= compare(images, found, teacher, judge, seed, batch, say("teacher generates"))
+    if neighbours is not None:
+        save_png(neighbour_grid(images[::per_class], real, judge, seen=known.found[: len(real)]), neighbours)
+        scores["nearest_training"] = copying(found, known.found[known.rest], known.found[known.held])
     if network is not None:
         scores |= known.inception(images, network, say)
-    about = {"split": reference.split, "images": reference.overall.count}
-    scores |= {"images": len(images), "per_class": per_class, "seed": seed, "reference": about}
-    return scores | {"feature_network": {"name": "judge", "hash": reference.judge}, "floor": reference.floor}
+    scores |= {"images": len(images), "per_class": per_class, "seed": seed, "floor": reference.floor}
+    scores["reference"] = {"split": reference.source, "images": reference.overall.count}
+    return scores | {"feature_network": {"name": "judge", "hash": reference.judge}}
 
 
-def _check(box, teacher, real, reference, per_class, inception, test, neighbours, mosaic, judge):
-    """Refuses, before an image is generated, what could not be scored in the end."""
+def _check(box, teacher, real, per_class, inception, test, neighbours, judge):
+    """Refuses, before an image is generated, what could not be scored in the end. Returns the bundled Reference, or
+    None with `real`."""
     needs_real = {"FID": inception, "a search for nearest training images": neighbours, "test=...": test}
     if real is None and (lacking := [name for name, given in needs_real.items() if given is not None]):
         raise InputError(f"{lacking[0]} needs the real images themselves: give real=load_images('cifar10') as well")
-    if mosaic is not None and importlib.util.find_spec("sklearn") is None:
-        raise InputError("a mosaic needs scikit-learn: pip install scikit-learn")
     if teacher is not None:
         check_alike(box, teacher)
-    if real is None:
-        check_judge(reference, judge)
-    target, source = (reference, reference.split) if real is None else (real, real.source)
-    names, draws = tuple(target.classes), f"generator {box.name!r} draws"
-    if len(box.classes) != len(names) or box.classes not in (names, tuple(map(str, range(len(names))))):
+    reference = load_reference(judge=judge) if real is None else None
+    target = reference if real is None else real
+    names, source, draws = tuple(target.classes), target.source, f"generator {box.name!r} draws"
+    if box.classes not in (names, tuple(map(str, range(len(names))))):
         classes = f"{box.num_classes} classes {box.classes}, but {source} has {len(names)} classes {names}"
         raise InputError(f"{draws} {classes}; give real=load_images(...) of what it draws")
     if box.resolution != target.resolution:
         sizes = f"{box.resolution} pixels a side, but {source} has {target.resolution}"
         raise InputError(f"{draws} {sizes}; give real=load_images(..., size={box.resolution})")
-    width, kid_size = judge.feature_width, 1000  # rows of a subset of the kernel distance
-    fid_width = 0 if inception is None else InceptionFeatures.feature_width
-    need = max(width + 1, *(-(-images // len(names)) for images in (kid_size, fid_width + 1)))
+    fid_width, width = 0 if inception is None else InceptionFeatures.feature_width, judge.feature_width
+    need = max(width + 1, *(-(-images // len(names)) for images in (1000, fid_width + 1)))
     if per_class < need:
         fid = f", {fid_width:,} Inception features" if fid_width else ""
-        why = f"{width} features a class, subsets of {kid_size:,} images{fid} need at least per_class={need}"
+        why = f"{width} features a class, subsets of 1,000 images{fid} need at least per_class={need}"
         raise InputError(f"too few images: per_class={per_class}, but {why}")
     if real is None:
-        return
+        return reference
     name, fewest = min(real.counts().items(), key=lambda item: item[1])
     if fewest < need:
         raise InputError(f"too few images: {source} has {fewest} of {name!r}; {need} a class are needed")
@@ -122,27 +115,27 @@ def _check(box, teacher, real, reference, per_class, inception, test, neighbours
 
 
 class RealImages:
-    """Real images as the classifier sees them. Some are held out; what these score is the floor of all scores.
+    """Real images as the classifier sees them, and the Reference made of them. Some are held out: what these score is
+    the floor of all scores.
 
-    held, rest: rows of `pool` that are held out, and those they are measured against; None if there are too few.
+    pool: `real` and the images of `test`. held, rest: rows of it that are held out (None: there are too few), and those
+    they are measured against.
     """
 
     def __init__(self, real, test, per_class, judge, say):
-        self.real, self.pool, self.held, self.rest = real, real, None, None
+        self.count, self.pool, labels, self.held = len(real), real.images, real.labels, None
         if test is not None:
-            both = (real, test.take(per_class))
-            images, labels = np.concatenate([d.images for d in both]), np.concatenate([d.labels for d in both])
-            self.pool = replace(real, images=images, labels=labels)
+            other = test.take(per_class)
+            self.pool, labels = np.concatenate([self.pool, other.images]), np.concatenate([labels, other.labels])
             self.rest, self.held = np.split(np.arange(len(labels)), [len(real)])
         elif min(real.counts().values()) >= 2 * per_class:
             rng = np.random.default_rng(0)
-            rows = [rng.permutation(np.flatnonzero(real.labels == c)) for c in range(len(real.classes))]
+            rows = [rng.permutation(np.flatnonzero(labels == c)) for c in range(len(real.classes))]
             self.held = np.concatenate([r[:per_class] for r in rows])
             self.rest = np.concatenate([r[per_class:] for r in rows])
-        self.found, logits = features(self.pool.images, judge, progress=say("classifier sees real images"))
+        self.found, logits = features(self.pool, judge, progress=say("classifier sees real images"))
         self.reference = reference_of(real, self.found[: len(real)], real.labels, network_hash(judge))
         if self.held is not None:
-            labels = self.pool.labels
             against = reference_of(real, self.found[self.rest], labels[self.rest], None)
             scores = judge_scores(against, self.found[self.held], logits[self.held], labels[self.held], judge)
             split = f"held out of {real.source}" if test is None else test.source
@@ -150,26 +143,14 @@ class RealImages:
 
     def inception(self, images, network, say):
         """FID and inception score of generated images; those of the images held out go into the floor."""
-        seen, logits = features(self.pool.images, network, batch=50, progress=say("Inception sees real images"))
+        seen, logits = features(self.pool, network, batch=50, progress=say("Inception sees real images"))
         found = features(images, network, batch=50, progress=say("Inception sees images"))
         if self.held is not None and min(len(self.held), len(self.rest)) > network.feature_width:
             self.reference.floor.update(_inception_scores(seen[self.held], logits[self.held], seen[self.rest]))
         about = {"inception_network": {"name": network.name, "hash": network.digest}}
-        return _inception_scores(*found, seen[: len(self.real)]) | about
+        return _inception_scores(*found, seen[: self.count]) | about
 
 
 def _inception_scores(found, logits, real):
     distance = frechet_distance(statistics(found), statistics(real, "real images"))
     return {"fid": distance, "inception_score": logits_score(logits)}
-
-
-def _save_images(images, found, known, judge, per_class, neighbours, mosaic):
-    """Writes the PNGs that are asked for; returns {"nearest_training": `copying`} with neighbours."""
-    if mosaic is not None:
-        some = np.linspace(0, len(images) - 1, min(400, len(images))).astype(int)
-        figures.save_png(figures.mosaic(images[some], found[some]), mosaic)
-    if neighbours is None:
-        return {}
-    grid = neighbour_grid(images[::per_class], known.real, judge, seen=known.found[: len(known.real)])
-    figures.save_png(grid, neighbours)
-    return {"nearest_training": copying(found, known.found[known.rest], known.found[known.held])}

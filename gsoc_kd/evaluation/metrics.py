@@ -29,8 +29,7 @@ def statistics(features, what="images"):
     count, width = features.shape
     if count <= width:
         raise InputError(f"too few images: {count:,} {what} for {width:,} features; at least {width + 1:,} are needed")
-    mean = features.mean(axis=0, dtype=np.float64)
-    cov = np.zeros((width, width))
+    mean, cov = features.mean(axis=0, dtype=np.float64), np.zeros((width, width))
     for start in range(0, count, 4096):  # in blocks: no float64 copy of everything
         centred = features[start : start + 4096] - mean
         cov += centred.T @ centred
@@ -63,8 +62,7 @@ def kernel_distance(x, y, subsets=100, size=1000, seed=0):
     x, y = pair(x, y)
     if min(len(x), len(y)) < size or size < 2:
         raise InputError(f"too few images: {len(x):,} and {len(y):,}; kernel distance needs {max(size, 2):,} of each")
-    rng = np.random.default_rng(seed)
-    values = []
+    rng, values = np.random.default_rng(seed), []
     for _ in range(subsets):
         a, b = (v[rng.choice(len(v), size, replace=False)].astype(np.float64) for v in (x, y))
         within = sum(_kernel_sum(v, v) - (((v * v).mean(axis=1) + 1) ** 3).sum() for v in (a, b))
@@ -74,8 +72,7 @@ def kernel_distance(x, y, subsets=100, size=1000, seed=0):
 
 def _kernel_sum(a, b):
     """Sum of the kernel over all pairs of rows."""
-    k = (a / a.shape[1]) @ b.T  # (size, size)
-    k += 1
+    k = (a / a.shape[1]) @ b.T + 1  # (size, size)
     return (k * k).ravel() @ k.ravel()
 
 

@@ -6,20 +6,22 @@ import torch
 from ..core.checks import whole
 from ..core.figures import grid
 from ..core.files import InputError
-from .features import features
+from .classifier import features
 from .metrics import pair
 
+CHUNK = 1000  # queries whose distances to all points are in memory at once
 
-def nearest(queries, points, k=1, chunk=1000):
+
+def nearest(queries, points, k=1):
     """The k nearest of `points` (M, D) to each of `queries` (N, D): Euclidean distances (N, k) and rows of `points`
-    (N, k), in float64 and int64, nearest first. Memory holds chunk x M distances. InputError: fewer than k points."""
+    (N, k), in float64 and int64, nearest first. InputError: fewer than k points."""
     queries, points = pair(queries, points)
     k = whole(f"k, with {len(points):,} points,", k, most=len(points))
-    found = [part.topk(k, dim=1, largest=False) for part in _distances(queries, points, chunk)]
+    found = [part.topk(k, dim=1, largest=False) for part in _distances(queries, points)]
     return torch.cat([f.values for f in found]).numpy(), torch.cat([f.indices for f in found]).numpy()
 
 
-def precision_recall(real, generated, k=3, chunk=1000):
+def precision_recall(real, generated, k=3):
     """(precision, recall) of real (N, D) and generated (M, D) features, each in [0, 1] (Kynkäänniemi et al. 2019, arXiv
     1904.06991, section 2).
 
@@ -30,7 +32,7 @@ def precision_recall(real, generated, k=3, chunk=1000):
     real, generated = pair(real, generated)
     if whole("k", k) >= min(len(real), len(generated)):
         raise InputError(f"too few images: {len(real):,} and {len(generated):,} for k={k}; each set needs more than k")
-    return _covered(generated, real, k, chunk), _covered(real, generated, k, chunk)
+    return _covered(generated, real, k), _covered(real, generated, k)
 
 
 def copying(generated, train, others):
@@ -56,14 +58,13 @@ def neighbour_grid(pictures, train, judge, k=5, scale=2, seen=None):
     return grid(lines.reshape(-1, *pictures.shape[1:]), columns=2 + k, scale=scale)
 
 
-def _covered(queries, points, k, chunk):
+def _covered(queries, points, k):
     """Share of `queries` that lie in the ball of at least one of `points`."""
-    radii = torch.cat([part.kthvalue(k + 1, dim=1).values for part in _distances(points, points, chunk)])  # itself is 1
-    inside = [(part <= radii).any(dim=1) for part in _distances(queries, points, chunk)]
-    return float(torch.cat(inside).double().mean())
+    radii = torch.cat([part.kthvalue(k + 1, dim=1).values for part in _distances(points, points)])  # itself is 1
+    return float(torch.cat([(part <= radii).any(dim=1) for part in _distances(queries, points)]).double().mean())
 
 
-def _distances(queries, points, chunk):
-    """Distances of `chunk` queries after another to all points: (chunk, M) tensors."""
+def _distances(queries, points):
+    """Distances of CHUNK queries after another to all points: (CHUNK, M) tensors."""
     queries, points = (torch.tensor(x, dtype=torch.float64) for x in (queries, points))
-    return (torch.cdist(part, points) for part in queries.split(chunk))
+    return (torch.cdist(part, points) for part in queries.split(CHUNK))

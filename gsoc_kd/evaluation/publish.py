@@ -6,25 +6,14 @@ import torch
 
 from ..core.files import read_json
 from ..core.weights import load_network, network_folder, network_hash, save_network
-from ..data.images import CIFAR10_CLASSES
 from ..teachers.load import GENERATORS
 from .evaluate import evaluate
 
 
 def publish(run, folder, scored=True):
-    """Writes the generator of a run in float16, with config and provenance, and says how big and how good it is.
-
-    Args:
-        run: folder of a run of `pretrain` or `distill`, or of a network.
-        folder: where to.
-        scored: False for other classes than CIFAR-10's, which the classifier does not know (see `is_cifar10`).
-
-    Returns:
-        The scores of 10,000 images, 1,000 per class, a dict; or None.
-
-    Raises:
-        InputError: no generator in `run`; something else in `folder`.
-    """
+    """Writes the generator of a run (or of a network's folder) in float16, with config and provenance, and says how big
+    it is. Scores 10,000 of its images and returns that dict, or None unless `scored`: the classifier knows CIFAR-10's
+    classes only. InputError: no generator in `run`; something else in `folder`."""
     source, folder = Path(run), network_folder(folder)  # refused before the long work
     source = source if (source / "model.safetensors").is_file() else source / "generator"
     network, origin = load_network(source, GENERATORS).half().float(), read_json(source / "provenance.json")
@@ -35,8 +24,3 @@ def publish(run, folder, scored=True):
         told = "CIFAR-FD {cifar_fd:.2f}, class agreement {class_agreement:.1%} ({images:,} images)".format(**scores)
     print(f"{folder}: {(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB, {told}")
     return scores
-
-
-def is_cifar10(real):
-    """Whether the bundled statistics and the CIFAR-10 classifier fit these LabelledImages."""
-    return (tuple(real.classes), real.resolution) == (CIFAR10_CLASSES, 32)

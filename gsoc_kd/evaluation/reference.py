@@ -1,17 +1,14 @@
 """What scores are measured against: real images as the evaluation classifier sees them (docs/Evaluation.md)."""
 
-import datetime
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..core.files import ASSETS, InputError, read_json, replacing_file, sha256, write_json
-from ..core.weights import network_hash
+from ..core.weights import network_hash, provenance
 from ..data.images import CIFAR10_CLASSES
-from .features import features
+from .classifier import features
 from .metrics import Statistics, class_agreement, frechet_distance, kernel_distance, logits_score, statistics
 from .neighbours import precision_recall
 
@@ -28,7 +25,7 @@ class Reference:
     features: np.ndarray
     classes: tuple
     resolution: int
-    split: str  # where the real images come from
+    source: str  # where the real images come from
     judge: str  # hash of the classifier
     floor: dict | None = None  # scores of other real images against these
 
@@ -62,14 +59,14 @@ def judge_scores(reference, found, logits, labels, judge):
     scores["cifar_fd_per_class"] = dict(zip(names, map(frechet_distance, of_class, reference.per_class)))
     scores["cifar_kid"] = dict(zip(("mean", "std"), kernel_distance(found, reference.features)))
     scores |= {"cifar_precision": precision, "cifar_recall": recall, "cifar_precision_recall_images": len(ours)}
-    if names != tuple(getattr(judge, "classes", CIFAR10_CLASSES)):
-        return scores | {"cifar_is": None, "class_agreement": None, "class_agreement_per_class": None}
-    share, shares = class_agreement(logits.argmax(axis=1), labels, len(names))
-    known = {"class_agreement": share, "class_agreement_per_class": dict(zip(names, shares))}
-    return scores | {"cifar_is": logits_score(logits)} | known
+    scores |= dict.fromkeys(("cifar_is", "class_agreement", "class_agreement_per_class"))
+    if names == tuple(getattr(judge, "classes", CIFAR10_CLASSES)):
+        scores["class_agreement"], shares = class_agreement(logits.argmax(axis=1), labels, len(names))
+        scores |= {"cifar_is": logits_score(logits), "class_agreement_per_class": dict(zip(names, shares))}
+    return scores
 
 
-def compute_reference(train, test, judge, folder=ASSETS, progress=True):
+def compute_reference(train, test, judge, folder=ASSETS):
     """Writes reference.npz and reference.json: `train` (LabelledImages) as the classifier `judge` sees it, and the
     floor, what the real images `test` score against it. Returns the Reference, as `load_reference` reads it.
 
@@ -78,24 +75,22 @@ def compute_reference(train, test, judge, folder=ASSETS, progress=True):
     """
     if train.classes != test.classes:
         raise InputError(f"{train.source} and {test.source} have different classes: {train.classes} and {test.classes}")
-    found, _ = features(train.images, judge, progress="classifier sees train" if progress else None)
+    found, _ = features(train.images, judge, progress="classifier sees train")
     made = reference_of(train, found, train.labels, network_hash(judge))
-    arrays = {"mean": np.float32(made.overall.mean), "cov": np.float32(made.overall.cov)}
+    arrays = {"mean": np.float32(made.overall.mean), "cov": np.float32(made.overall.cov), "features": made.features}
     arrays |= {f"class_{name}": np.float32([getattr(s, name) for s in made.per_class]) for name in ("mean", "cov")}
-    arrays["features"] = made.features
-    about = {"format": 1, "command": "compute_reference", "classes": list(train.classes), "resolution": made.resolution}
+    about = {"format": 1, "classes": list(train.classes), "resolution": made.resolution}
     for role, real in (("train", train), ("test", test)):
         about[role] = {"split": real.source, "images": len(real), "per_class": real.counts()}
     about["feature_network"] = {"name": "judge", "hash": made.judge, "width": found.shape[1]}
-    about |= {"kept_features": len(made.features), "floor": None, "date": datetime.date.today().isoformat()}
-    about["versions"] = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    seen = features(test.images, judge, progress="classifier sees test" if progress else None)
-    scores = judge_scores(_stored(arrays, about), *seen, test.labels, judge)  # against what is stored, rounded
+    scores = judge_scores(made, *features(test.images, judge, progress="classifier sees test"), test.labels, judge)
     about["floor"] = {"split": test.source, "images": len(test), **scores}
     path = Path(folder) / "reference.npz"
     with replacing_file(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
-    write_json(path.with_suffix(".json"), {**about, "sha256": sha256(path)})
+    write_json(
+        path.with_suffix(".json"), about | provenance("compute_reference", train.source) | {"sha256": sha256(path)}
+    )
     return load_reference(folder)
 
 
@@ -109,26 +104,16 @@ def load_reference(folder=ASSETS, judge=None):
     if not path.is_file() or sha256(path) != about.get("sha256"):
         raise InputError(f"{path} is not the file that reference.json describes; restore both, or {REMAKE}")
     try:
-        with np.load(path) as stored:
-            reference = _stored(stored, about)
+        with np.load(path) as arrays:
+            means, covs = [arrays["mean"], *arrays["class_mean"]], [arrays["cov"], *arrays["class_cov"]]
+            kept, train, names = arrays["features"], about["train"], tuple(about["classes"])
+        counts = [train["images"], *(train["per_class"][name] for name in names)]
+        overall, *per_class = map(Statistics, np.float64(means), np.float64(covs), counts)
+        rest = about["resolution"], train["split"], about["feature_network"]["hash"], about["floor"]
+        reference = Reference(overall, tuple(per_class), kept, names, *rest)
     except KeyError as error:
         raise InputError(f"{folder}: reference.json or reference.npz lacks {error}; {REMAKE}") from None
-    return reference if judge is None else check_judge(reference, judge)
-
-
-def check_judge(reference, judge):
-    """`reference`, unless it was made with another classifier than the network `judge`."""
-    if (digest := network_hash(judge)) != reference.judge:
+    if judge is not None and (digest := network_hash(judge)) != reference.judge:
         differ = f"the reference was made with judge {reference.judge[:12]}, but the judge here is {digest[:12]}"
         raise InputError(f"{differ}; scores of different judges cannot be compared, so {REMAKE}")
     return reference
-
-
-def _stored(arrays, about):
-    """Reference from the entries of reference.npz and reference.json."""
-    train, names = about["train"], about["classes"]
-    counts = [train["images"], *(train["per_class"][name] for name in names)]
-    means, covs = [arrays["mean"], *arrays["class_mean"]], [arrays["cov"], *arrays["class_cov"]]
-    overall, *per_class = map(Statistics, map(np.float64, means), map(np.float64, covs), counts)
-    rest = tuple(names), about["resolution"], train["split"], about["feature_network"]["hash"], about["floor"]
-    return Reference(overall, tuple(per_class), arrays["features"], *rest)

@@ -4,6 +4,7 @@ import statistics
 import timeit
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..pairs.make import draw_latents
 from ..teachers.black_box import Teacher, black_box
@@ -16,8 +17,6 @@ def cost(network):
     network = network.network if isinstance(network, Teacher) else network
     if not isinstance(network, torch.nn.Module):
         return {"parameters": None, "macs": None}
-    from torch.utils.flop_counter import FlopCounterMode
-
     device, training = next(network.parameters()).device, network.training
     z, y = torch.zeros(1, network.z_dim, device=device), torch.zeros(1, dtype=torch.int64, device=device)
     network.eval()
@@ -50,19 +49,19 @@ def floor_row(floor=None, name="real test images (floor)"):
 def table(rows):
     """GitHub markdown of dicts with name, parameters, macs, images_per_second, cifar_fd, class_agreement, cifar_recall
     (what is missing shows as –), then a sentence on what the numbers mean, with the `images` of each row."""
+    share = "{:.1%}".format
     columns = [("parameters", "parameters", _short), ("macs", "MACs an image", _short)]
     columns += [("images_per_second", "images/s", "{:,.0f}".format), ("cifar_fd", "CIFAR-FD", "{:.2f}".format)]
-    share = "{:.1%}".format
     columns += [("class_agreement", "class agreement", share), ("cifar_recall", "CIFAR-recall", share)]
     lines = [f"| | {' | '.join(title for _, title, _ in columns)} |", f"|---|{'--:|' * len(columns)}"]
     for entry in rows:
         cells = ["–" if entry.get(key) is None else show(entry[key]) for key, _, show in columns]
         lines.append(f"| {' | '.join([str(entry['name']), *cells])} |")
-    counts = [(entry["name"], entry["images"]) for entry in rows if entry.get("images")]
-    told = ", ".join(f"{name}: {count:,} images" for name, count in counts) or "image counts not given"
+    counts = [(entry["name"], f"{entry['images']:,} images") for entry in rows if entry.get("images")]
+    told = ", ".join(f"{name}: {count}" for name, count in counts) or "image counts not given"
     if len({count for _, count in counts}) == 1:
-        told = f"{counts[0][1]:,} images a row"
-    if reference := next((entry["reference"] for entry in rows if entry.get("reference")), None):
+        told = f"{counts[0][1]} a row"
+    for reference in [entry["reference"] for entry in rows if entry.get("reference")][:1]:
         told += f", against {reference['images']:,} real ones ({reference['split']})"
     scale = "CIFAR-FD and CIFAR-recall are measured in the features of this package's own judge"
     return "\n".join([*lines, "", f"{scale} and cannot be compared with published FID or recall; {told}."])

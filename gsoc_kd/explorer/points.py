@@ -31,14 +31,11 @@ def slerp(a, b, t):
     length_a, length_b = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)
     if (length_a == 0).any() or (length_b == 0).any():
         raise InputError("slerp needs vectors with a direction, not zero")
-    angle = (a / length_a * (b / length_b)).sum(-1, keepdim=True).clamp(-1, 1).acos()
-    if (angle > torch.pi - 1e-6).any():
+    angle = (a / length_a * (b / length_b)).sum(-1, keepdim=True).clamp(-1, 1).acos() / torch.pi  # 1 is half a turn
+    if (angle > 1 - 1e-6).any():
         raise InputError("slerp between opposite vectors has no one path; take another seed")
     length = (1 - t) * length_a + t * length_b
-    near = angle < 1e-6  # the same direction: the arc is a line
-    sine = torch.where(near, torch.ones_like(angle), angle.sin())
-    share_a = torch.where(near, 1 - t, ((1 - t) * angle).sin() / sine)
-    share_b = torch.where(near, t, (t * angle).sin() / sine)
+    share_a, share_b = (s * torch.sinc(s * angle) / torch.sinc(angle) for s in (1 - t, t))  # sin(s angle) / sin(angle)
     return (a * (share_a * (length / length_a)) + b * (share_b * (length / length_b))).to(dtype)
 
 

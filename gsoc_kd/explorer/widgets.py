@@ -9,15 +9,14 @@ import base64
 import re
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from html import escape
 from types import SimpleNamespace
 
 from ..core.figures import grid, png_bytes
 from ..core.files import InputError
-from ..data.images import CIFAR10_CLASSES, to_uint8
+from ..data.images import CIFAR10_CLASSES
 from ..networks.stylegan2 import StyleGAN2Generator
-from ..teachers.black_box import in_half
+from ..teachers.black_box import from_network
 from ..teachers.load import load_student, load_teacher
 from .points import dominating, picture, sizes
 
@@ -64,10 +63,13 @@ def _connect(parts, names, student, teacher, scale):
 
     def show(role, point, png):
         getattr(parts, role).value = png
-        getattr(parts, f"save_{role}").value = _link(png, _file_name(role, names, **point))
+        getattr(parts, f"save_{role}").value = _link(png, role, names, **point)
 
     def draw_teacher(point, psi):
-        return point, draw(teacher if psi == teacher.psi else truncated(teacher, psi), point)
+        generator = teacher
+        if psi != teacher.psi:
+            generator = from_network(teacher.network, teacher.name, psi, half=teacher.half, classes=teacher.classes)
+        return point, draw(generator, point)
 
     def show_teacher(answer):
         point, png = answer
@@ -87,21 +89,18 @@ def _connect(parts, names, student, teacher, scale):
         parts.panel.layout.display = None if beside else "none"
         if beside:
             parts.title.value = "teacher ..."  # until its image has followed
-            ask_teacher(point, teacher.psi if parts.psi is None else parts.psi.value)
+            ask_teacher(point, parts.psi.value)
 
     def renew(_):
-        parts.walk.unobserve(redraw, names="value")
-        parts.walk.value = 0.0  # at the walk's end the first seed would not be seen
-        parts.walk.observe(redraw, names="value")
         parts.seed.value = (parts.seed.value + 1 + secrets.randbelow(SEEDS - 1)) % SEEDS  # never the same
+        parts.walk.value = 0.0  # at the walk's end the first seed is not seen
 
     ask_teacher = Newest(draw_teacher, show_teacher, teacher_failed)
     if teacher is not None:
         show_teacher(draw_teacher(where(), teacher.psi))  # the first one at once: if it fails, explore() does
     show("student", where(), draw(student, where()))
     for name in ("label", "to", "mix", "seed", "seed_to", "walk", "beside", "psi"):
-        if (control := getattr(parts, name)) is not None:
-            control.observe(redraw, names="value")
+        getattr(parts, name).observe(redraw, names="value")
     parts.new_seed.on_click(renew)
 
 
@@ -109,11 +108,12 @@ def _widgets(names, teacher):
     """The widgets by name, and the box that holds them all."""
     import ipywidgets as widgets
 
-    options = [(name, index) for index, name in enumerate(names)]
+    options, psi = [(name, index) for index, name in enumerate(names)], 1.0 if teacher is None else teacher.psi
     look = {"style": {"description_width": "7.5em"}, "layout": widgets.Layout(width="25em")}
 
     def slider(kind, description, most, step, value=0):
-        return kind(value=value, description=description, max=most, step=step, continuous_update=False, **look)
+        ends = {"min": min(0, value), "max": max(most, value)}
+        return kind(value=value, description=description, **ends, step=step, continuous_update=False, **look)
 
     parts = SimpleNamespace(
         label=widgets.ToggleButtons(options=options, value=0, style={"button_width": "6.5em"}),
@@ -124,19 +124,17 @@ def _widgets(names, teacher):
         seed_to=slider(widgets.IntSlider, "second seed", SEEDS - 1, 1, value=1),
         walk=slider(widgets.FloatSlider, "walk", 1.0, 0.05),
         beside=widgets.Checkbox(value=teacher is not None, description="teacher beside student", indent=False),
+        psi=slider(widgets.FloatSlider, "truncation", 1.0, 0.01, psi),
         title=widgets.Label("teacher"),
         note=widgets.HTML(layout=widgets.Layout(max_width="20em")),
-        psi=None,
     )
     parts.student, parts.teacher = widgets.Image(format="png"), widgets.Image(format="png")
     parts.save_student, parts.save_teacher = widgets.HTML(), widgets.HTML()
     controls = [parts.seed, parts.new_seed, parts.to, parts.mix, parts.seed_to, parts.walk]
-    if teacher is not None and isinstance(teacher.network, StyleGAN2Generator):
-        parts.psi = slider(widgets.FloatSlider, "truncation", max(1.0, teacher.psi), 0.01, teacher.psi)
-        controls += [parts.beside, parts.psi]
-    elif teacher is not None:  # a black box shows no knob that it has not
-        made = "" if teacher.psi == 1 else f"; this one was made with psi {teacher.psi:g}"
-        controls += [parts.beside, widgets.Label(f"truncation: only StyleGAN2 teachers have one{made}")]
+    if teacher is not None:  # a black box shows no knob that it has not
+        made = "" if psi == 1 else f"; this one was made with psi {psi:g}"
+        has_psi, none = isinstance(teacher.network, StyleGAN2Generator), "truncation: only StyleGAN2 teachers have one"
+        controls += [parts.beside, parts.psi if has_psi else widgets.Label(f"{none}{made}")]
     beside = widgets.VBox([widgets.Label("student"), parts.student, parts.save_student])
     parts.panel = widgets.VBox([parts.title, parts.teacher, parts.save_teacher, parts.note])
     for box, shown in ((beside, True), (parts.panel, teacher is not None)):  # not stretched to the width of a note
@@ -144,17 +142,6 @@ def _widgets(names, teacher):
         box.layout = widgets.Layout(margin="0 1em 0 0", align_items="flex-start", display=display)
     row = widgets.HBox([beside, parts.panel, widgets.VBox(controls)], layout=widgets.Layout(flex_flow="row wrap"))
     return parts, widgets.VBox([parts.label, row])
-
-
-def truncated(teacher, psi):
-    """The teacher (a StyleGAN2 network's) with another truncation psi, its weights shared."""
-
-    def draw(z, y):
-        device = next(teacher.network.parameters()).device
-        with in_half(device, teacher.half):
-            return to_uint8(teacher.network(z.to(device), y.to(device), psi=psi, noise_mode="const"))
-
-    return replace(teacher, draw=draw, psi=float(psi))
 
 
 class Newest:
@@ -193,14 +180,11 @@ class Newest:
             return self.failed, error
 
 
-def _link(png, name):
-    """A button that is a link: the browser saves the image, wherever the kernel runs."""
-    button = f'<a class="jupyter-button widget-button" style="text-decoration: none" download="{name}"'
-    return f'{button} href="data:image/png;base64,{base64.b64encode(png).decode()}">save PNG</a>'
-
-
-def _file_name(role, names, seed, y, to, mix, seed_to, walk):
-    """gsoc_kd-student-ship-seed7.png; mix and walk are named where they are not 0."""
+def _link(png, role, names, seed, y, to, mix, seed_to, walk):
+    """A button that is a link: the browser saves the image, wherever the kernel runs, under a name such as
+    gsoc_kd-student-ship-seed7.png; mix and walk are named where they are not 0."""
     shown = names[y] + (f"-to-{names[to]}-{mix:.2f}" if mix else "")
     place = f"seed{seed}" + (f"-to-{seed_to}-{walk:.2f}" if walk else "")
-    return re.sub(r"[^\w.-]+", "_", f"gsoc_kd-{role}-{shown}-{place}") + ".png"
+    name = re.sub(r"[^\w.-]+", "_", f"gsoc_kd-{role}-{shown}-{place}") + ".png"
+    button = f'<a class="jupyter-button widget-button" style="text-decoration: none" download="{name}"'
+    return f'{button} href="data:image/png;base64,{base64.b64encode(png).decode()}">save PNG</a>'

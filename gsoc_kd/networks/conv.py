@@ -32,8 +32,7 @@ class ConvGenerator(nn.Module):
         if block not in ("conv", "residual"):
             raise InputError(f"block must be one of conv, residual, got {block!r}")
         if (end := 4 * 2 ** (len(widths) - 1)) != resolution:
-            wanted = f"give one width each for 4x4, 8x8, ... {resolution}x{resolution}"
-            raise InputError(f"{len(widths)} widths end at {end} pixels, not at {resolution}; {wanted}")
+            raise InputError(f"{len(widths)} widths end at {end} pixels, not at {resolution}; give one for 4, 8, ...")
         self.z_dim, self.num_classes, self.resolution = z_dim, num_classes, resolution
         self.embedding = nn.Parameter(torch.randn(num_classes, embed_dim))
         inputs, outputs = z_dim + embed_dim, widths[0] * 16
@@ -67,7 +66,7 @@ class UpBlock(nn.Module):
         self.conv, self.norm = UpConv2d(width_in, width_out), ConditionalBatchNorm(width_out, condition)
 
     def forward(self, x, e):
-        return F.relu(self.norm(self.conv(x), e))  # twice the resolution
+        return F.relu(self.norm(self.conv(x), e))
 
 
 class ResidualBlock(nn.Module):
@@ -81,7 +80,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Conv2d(width_in, width_out, 1)
 
     def forward(self, x, e):
-        h = F.interpolate(F.relu(self.norm1(x, e)), scale_factor=2, mode="bilinear")  # twice the resolution
+        h = F.interpolate(F.relu(self.norm1(x, e)), scale_factor=2, mode="bilinear")
         h = self.conv2(F.relu(self.norm2(self.conv1(h), e)))
         return h + F.interpolate(self.shortcut(x), scale_factor=2, mode="bilinear")
 

@@ -25,16 +25,14 @@ class ProjectionDiscriminator(nn.Module):
 
     def __init__(self, num_classes=10, resolution=32, width=64, group=0, spectral=True):
         super().__init__()
-        check_sizes(
-            dict(num_classes=num_classes, resolution=resolution, width=width, group=group), resolution=16, group=0
-        )
+        sizes = dict(num_classes=num_classes, resolution=resolution, width=width, group=group)
+        check_sizes(sizes, resolution=16, group=0)
         self.num_classes, self.group = num_classes, group
         inputs, outputs = (3, width, 2 * width, 4 * width + (group > 0)), (width, 2 * width, 4 * width, 8 * width)
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 4, stride=2, padding=1) for i, o in zip(inputs, outputs))
         self.output, self.embedding = nn.Linear(8 * width, 1), nn.Linear(num_classes, 8 * width, bias=False)
-        if spectral:
-            for layer in (*self.convs, self.output, self.embedding):
-                spectral_norm(layer)
+        for layer in (*self.convs, self.output, self.embedding) if spectral else ():
+            spectral_norm(layer)
 
     def forward(self, x, y):
         weights, maps = class_weights(y, self.num_classes, x.shape[0]), []

@@ -11,12 +11,12 @@ from .layers import UpConv2d, check_latents, check_sizes, class_weights
 
 class DiStyleGANGenerator(nn.Module):
     """The student of 2022: projections and up blocks with gated linear units (half of the channels gate the others).
-    It takes z as it is. With width 256, z 512, projection 128 and 10 classes it has 2,054,368 parameters."""
+    It takes z as it is. By default it has 2,054,368 parameters."""
 
     def __init__(self, z_dim=512, num_classes=10, resolution=32, width=256, project_dim=128):
         super().__init__()
-        self.config = dict(z_dim=z_dim, num_classes=num_classes, resolution=resolution, width=width)
-        self.config |= dict(project_dim=project_dim)
+        self.config = dict(z_dim=z_dim, num_classes=num_classes, resolution=resolution)
+        self.config |= dict(width=width, project_dim=project_dim)
         check_sizes(self.config, resolution=4)
         widths = [width >> i for i in range(resolution.bit_length() - 2)]  # at 4x4, 8x8, ...
         if width % 2 ** (len(widths) - 1):
@@ -50,7 +50,7 @@ def orthogonal_init(network):
 
 
 class DiStyleGANDiscriminator(nn.Module):
-    """The discriminator of 2022: label concatenated at the end; 3,415,178 parameters with width 128, 10 classes."""
+    """The discriminator of 2022: label concatenated at the end; by default 3,415,178 parameters."""
 
     def __init__(self, num_classes=10, resolution=32, width=128, project_dim=128):
         super().__init__()

@@ -84,14 +84,12 @@ def reestimate_batchnorm(network, batches):
     """Measures batch-norm means and variances anew for the weights as they are: averages over all batches (z, y).
     Averaged weights (EMA) do not fit the statistics that single weights left behind. The train/eval mode stays."""
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        return
     momenta, training = [m.momentum for m in norms], network.training
     for m in norms:
         m.reset_running_stats()
-        m.momentum = None  # None: plain average over the batches
+        m.momentum = None  # plain average over the batches
     network.train()
-    for z, y in batches:
+    for z, y in batches if norms else ():
         network(z, y)
     network.train(training)
     for m, momentum in zip(norms, momenta):

@@ -1,11 +1,11 @@
 """The StyleGAN2 generator in plain PyTorch: a latent and a label in, an image out.
 
 The *mapping* network turns latent z and label y into a style w. The *synthesis* network starts from a learned 4x4
-image, doubles its size block by block, and lets w say, in every convolution, how much each channel counts.
+image, doubles its size block by block, and lets w say, in every convolution, how much each channel counts. Papers:
     [1] Karras et al. 2018, "A style-based generator architecture for GANs", arXiv 1812.04948
     [2] Karras et al. 2019, "Analyzing and improving the image quality of StyleGAN", arXiv 1912.04958
     [3] Karras et al. 2020, "Training GANs with limited data" (StyleGAN2-ADA), arXiv 2006.06676
-Written from the papers; tests/networks/test_stylegan2.py reproduces numbers recorded from the official networks.
+Written from them; tests/networks/test_stylegan2.py reproduces numbers recorded from the official networks.
 """
 
 import math
@@ -39,12 +39,12 @@ class Linear(nn.Module):
 
 
 def own(x):
-    """What to give as `out` where x is not needed any more: x itself if there are no gradients, else None."""
+    """Where to write the next values: into x, which nothing else needs, if there are no gradients, else None."""
     return x if winograd.inference(x) else None
 
 
 def activate(x):
-    """Leaky ReLU that keeps the variance: slope 0.2, gain sqrt(2). Overwrites x where it may; see `own`."""
+    """Leaky ReLU that keeps the variance: slope 0.2, gain sqrt(2)."""
     return torch.mul(F.leaky_relu(x, 0.2, inplace=own(x) is x), math.sqrt(2), out=own(x))
 
 
@@ -70,10 +70,9 @@ class ModulatedConv(nn.Module):
     """x (N, inputs, H, W) and w (N, w_dim) -> (N, outputs, H, W), or twice the size with `up` [2, section 2.2].
 
     For each sample the paper scales the weights by its style s: w'[i,j,k] = s[i] w[i,j,k], and then to unit norm:
-    w''[i,j,k] = w'[i,j,k] / sqrt(sum over i,k of w'[i,j,k]^2). A convolution is linear: scaling its input channels by
-    s, its output channels by 1 / sqrt(...) gives the same with ONE ordinary convolution for the whole batch.
-    Noise, bias and leaky ReLU follow [2, figure 2d]. To RGB (no `resolution`) there are no norm, noise and ReLU.
-    """
+    w''[i,j,k] = w'[i,j,k] / sqrt(sum over i,k of w'[i,j,k]^2). Scaling the input channels by s, the output channels
+    by 1 / sqrt(...) gives the same, as a convolution is linear, with ONE ordinary convolution for the whole batch.
+    Noise, bias and leaky ReLU follow [2, figure 2d]. To RGB (no `resolution`) there are no norm, noise and ReLU."""
 
     def __init__(self, inputs, outputs, kernel, w_dim, clamp, resolution=None, up=False):
         super().__init__()
@@ -111,11 +110,6 @@ class ModulatedConv(nn.Module):
         return x if self.clamp is None else torch.clamp(x, -self.clamp, self.clamp, out=own(x))
 
 
-def enlarge(rgb):
-    """(N, 3, H, W) -> (N, 3, 2H, 2W) by [1,3,3,1], which is bilinear interpolation with zeros outside."""
-    return F.interpolate(F.pad(rgb, (1, 1, 1, 1)), scale_factor=2, mode="bilinear")[:, :, 2:-2, 2:-2]
-
-
 class StyleGAN2Generator(nn.Module):
     """StyleGAN2's generator; the defaults are StyleGAN2-ADA's `cifar` configuration (20,215,315 parameters).
 
@@ -127,17 +121,8 @@ class StyleGAN2Generator(nn.Module):
         clamp: bound on the values after every convolution, or None. Raises InputError for an argument out of range.
     """
 
-    def __init__(
-        self,
-        z_dim=512,
-        w_dim=512,
-        num_classes=10,
-        resolution=32,
-        channel_base=32768,
-        channel_max=512,
-        mapping_layers=2,
-        clamp=256.0,
-    ):
+    def __init__(self, z_dim=512, w_dim=512, num_classes=10, resolution=32, channel_base=32768, channel_max=512,
+                 mapping_layers=2, clamp=256.0):  # fmt: skip
         super().__init__()
         self.config = dict(z_dim=z_dim, w_dim=w_dim, num_classes=num_classes, resolution=resolution)
         self.config |= dict(channel_base=channel_base, channel_max=channel_max, mapping_layers=mapping_layers)
@@ -193,8 +178,9 @@ class StyleGAN2Generator(nn.Module):
         noises = iter([None] * len(noises) if given == "none" else noises)
         x, image = self.const.expand(n, -1, -1, -1).contiguous(memory_format=torch.channels_last), 0  # fastest on CPUs
         for block in self.blocks:  # each adds colours to the image so far (`skip`) [2, section 4.1]
-            if "up" in block:
-                x, image = block["up"](x, w, next(noises)), enlarge(image)
+            if "up" in block:  # the image by [1,3,3,1], which is bilinear interpolation with zeros outside
+                x, image = block["up"](x, w, next(noises)), F.pad(image, (1, 1, 1, 1))
+                image = F.interpolate(image, scale_factor=2, mode="bilinear")[:, :, 2:-2, 2:-2]
             x = block["conv"](x, w, next(noises))
             image = image + block["rgb"](x, w)
         return image.contiguous()
@@ -206,7 +192,7 @@ class StyleGAN2Generator(nn.Module):
         Args:
             psi: truncation, 1 for none, smaller for more typical and less varied images.
             noise_mode: "const" (the same noise for every sample: the image is a function of z and y), "none",
-                "random" (fresh noise, for training), or the noise itself, (N, noise_numbers) floats from N(0, 1).
+                "random" (fresh noise), or the noise itself, (N, noise_numbers) floats from N(0, 1).
 
         Raises InputError for z of the wrong width, a label out of range, psi not finite, an unknown noise mode.
         """

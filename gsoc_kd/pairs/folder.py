@@ -43,18 +43,28 @@ class Pairs:
 
 
 def load_pairs(path, verify: bool = True):
-    """Opens a folder of pairs.
+    """Opens a folder that `make_pairs` or `save_pairs` wrote, as Pairs. Images and latents are memory-mapped: read as
+    needed, and changes to them stay in memory.
 
     Args:
-        path: the folder that `make_pairs` or `save_pairs` wrote.
         verify: compare the sha256 of every file with the manifest (it reads all of them once).
-    Returns:
-        Pairs; images and latents are memory-mapped: read as needed, and changes to them stay in memory.
     Raises:
         InputError: names the file or field that is missing, damaged or does not fit, and what to do.
     """
-    path = Path(path)
-    manifest, arrays = _manifest(path), {}
+    path, arrays = Path(path), {}
+    about = path / "manifest.json"
+    if not about.is_file():
+        for partial in (path, path.with_name(path.name + ".partial")):
+            if (partial / "progress.json").is_file():
+                raise InputError(f"{partial} is unfinished: run the command that makes it again, and it continues")
+        what = "has no manifest.json" if path.is_dir() else "is not a folder" if path.exists() else "does not exist"
+        raise InputError(f"{path} {what}: make it with gsoc_kd.make_pairs, or gsoc_kd.pairs.save_pairs for your own")
+    manifest = read_json(about)
+    for key, kind in dict(format=int, classes=list, sha256=dict).items():
+        if not isinstance(manifest, dict) or not isinstance(manifest.get(key), kind):
+            raise InputError(f"{about}: field {key!r} is missing or is no {kind.__name__}: {AGAIN}")
+    if manifest["format"] != FORMAT:
+        raise InputError(f"{about} states format {manifest['format']}, but this version reads {FORMAT}: {AGAIN}")
     for name in FILES:
         arrays[name] = open_array(path / name)
         if verify and sha256(path / name) != manifest["sha256"].get(name):
@@ -63,14 +73,13 @@ def load_pairs(path, verify: bool = True):
     images, labels, latents = arrays.values()
     counts = np.bincount(labels, minlength=len(manifest["classes"])).tolist()
     found = dict(count=len(labels), z_dim=latents.shape[1], resolution=images.shape[1], counts=counts)
-    told = {key: manifest.get(key) for key, value in found.items() if manifest.get(key) != value}
-    if told:
-        raise InputError(f"{path / 'manifest.json'} states {told}, but the files hold {found}: {AGAIN}")
+    if told := {key: manifest.get(key) for key, value in found.items() if manifest.get(key) != value}:
+        raise InputError(f"{about} states {told}, but the files hold {found}: {AGAIN}")
     return Pairs(images, np.array(labels), latents, manifest, path)
 
 
 def save_pairs(images, labels, latents, out, classes=None, teacher: str = "foreign"):
-    """Writes pairs that somebody else's code made into the folder `out`, which must not exist yet.
+    """Writes pairs that somebody else's code made into the folder `out`, which must not exist yet, and loads them.
 
     Args:
         images: uint8 (N, H, H, 3).
@@ -78,13 +87,10 @@ def save_pairs(images, labels, latents, out, classes=None, teacher: str = "forei
         latents: finite floats (N, z_dim), kept as float16: best rounded so before the teacher saw them.
         classes: C names; None: "0", "1", ...
         teacher: what the manifest calls the generator that made the images.
-    Returns:
-        Pairs, checked.
     Raises:
         InputError: names the array, its dtype or shape; or `out` exists.
     """
-    images, labels, latents = np.asarray(images), np.asarray(labels), np.asarray(latents)
-    out = output_folder(out)
+    (images, labels, latents), out = map(np.asarray, (images, labels, latents)), output_folder(out)
     if out.is_dir() and any(out.iterdir()):
         raise InputError(f"{out} already exists and is left as it is: choose another out, or remove it")
     if labels.dtype.kind not in "iu" or latents.dtype.kind != "f":
@@ -126,24 +132,6 @@ def open_array(file):
         raise InputError(f"{file} is missing or cannot be read ({error}): {AGAIN}") from None
 
 
-def _manifest(folder):
-    """The manifest of a folder of pairs, with all that `load_pairs` needs of it."""
-    path = folder / "manifest.json"
-    if not path.is_file():
-        for partial in (folder, folder.with_name(folder.name + ".partial")):
-            if (partial / "progress.json").is_file():
-                raise InputError(f"{partial} is unfinished: run the command that makes it again, and it continues")
-        what = "has no manifest.json" if folder.is_dir() else "is not a folder" if folder.exists() else "does not exist"
-        raise InputError(f"{folder} {what}: make it with gsoc_kd.make_pairs, or gsoc_kd.pairs.save_pairs for your own")
-    manifest = read_json(path)
-    for key, kind in dict(format=int, classes=list, sha256=dict).items():
-        if not isinstance(manifest, dict) or not isinstance(manifest.get(key), kind):
-            raise InputError(f"{path}: field {key!r} is missing or is no {kind.__name__}: {AGAIN}")
-    if manifest["format"] != FORMAT:
-        raise InputError(f"{path} states format {manifest['format']}, but this version reads {FORMAT}: {AGAIN}")
-    return manifest
-
-
 def _check(where, arrays, classes):
     """Dtypes, shapes and values of the three arrays, or an InputError that names the one that is wrong."""
     images, labels, latents = arrays.values()
@@ -155,9 +143,7 @@ def _check(where, arrays, classes):
             raise InputError(f"{where}: {name} is {array.dtype} {array.shape}, expected {expected}")
     if len(set(map(str, classes))) != len(classes):
         raise InputError(f"{where}: two classes have the same name: {classes}")
-    bad = np.flatnonzero((labels < 0) | (labels >= len(classes)))
-    if len(bad):
+    if len(bad := np.flatnonzero((labels < 0) | (labels >= len(classes)))):
         raise InputError(f"{where}: labels.npy holds {labels[bad[0]]} in row {bad[0]}, not 0 to {len(classes) - 1}")
-    bad = np.flatnonzero(~np.isfinite(latents.sum(axis=1, dtype=np.float32)))
-    if len(bad):
+    if len(bad := np.flatnonzero(~np.isfinite(latents.sum(axis=1, dtype=np.float32)))):
         raise InputError(f"{where}: latents.npy is not finite in row {bad[0]} (float16 reaches 65504)")

@@ -4,7 +4,6 @@ As many images of every class (TinyGAN, Chang & Lu 2020, arXiv 2009.13829, secti
 docs/Black-Box-Distillation.md, the folder that holds them in `folder.py`.
 """
 
-import contextlib
 import os
 import shutil
 import time
@@ -42,20 +41,16 @@ def draw_pictures(teacher, per_class, seed, batch=250, progress=None):
 
 
 def make_pairs(teacher="embedded", per_class: int = 1000, seed: int = 0, out="runs/pairs", chunk: int = 500):
-    """Asks a teacher for `per_class` images of each class and keeps noise, label and image, class by class.
+    """Asks a teacher for `per_class` images of each class and keeps noise, label and image, class by class: Pairs.
 
-    The work grows in the folder `<out>.partial`. Interrupted, the same call continues there and ends with the
-    very bytes of an uninterrupted one (on the same machine). If `out` is already whole, it is loaded, and no
-    work is done.
+    The work grows in the folder `<out>.partial`. Interrupted, the same call continues there and ends with the very
+    bytes of an uninterrupted one (on the same machine). If `out` is already whole, it is loaded, and no work is done.
 
     Args:
         teacher: whatever `load_teacher` takes: "embedded", a folder, a Teacher, a network, a callable.
-        per_class: images of each class.
         seed: of the noise, a whole number from 0.
         out: the folder to make.
         chunk: rows that are asked for and written at once; each chunk has its own stream of noise.
-    Returns:
-        Pairs.
     Raises:
         InputError: bad arguments; `out` or its partial folder was made with other settings or holds something
             else; the disk is full (what is done is kept).
@@ -108,14 +103,13 @@ def _begin(partial, settings):
 
 def _fill(partial, teacher, settings, done, offsets):
     """Asks for the rows from `done` on, chunk by chunk, and writes each where it belongs."""
-    per_class, chunk = settings["per_class"], settings["chunk"]
-    total, noted = per_class * teacher.num_classes, time.monotonic()
+    total, chunk, noted = settings["per_class"] * teacher.num_classes, settings["chunk"], time.monotonic()
     with tqdm(total=total, initial=done, unit="pair", desc=f"pairs from {teacher.name}") as bar:
         try:
             while done < total:
                 count = min(chunk, total - done)
                 z = draw_latents(settings["seed"], done // chunk, count, teacher.z_dim)  # (count, z_dim) float16
-                y = np.arange(done, done + count, dtype=np.int64) // per_class  # (count,)
+                y = np.arange(done, done + count, dtype=np.int64) // settings["per_class"]  # (count,)
                 x = teacher(z, y)  # (count, H, H, 3) uint8
                 with writing(partial):
                     for (name, offset), rows in zip(offsets.items(), (x, y, z)):
@@ -127,11 +121,8 @@ def _fill(partial, teacher, settings, done, offsets):
                 if time.monotonic() - noted > SAVE_EVERY:
                     _note(partial, settings, done)
                     noted = time.monotonic()
-        except BaseException:  # Ctrl-C, a full disk, a failing teacher
-            with contextlib.suppress(InputError):
-                _note(partial, settings, done)
-            raise
-    _note(partial, settings, done)
+        finally:  # also after Ctrl-C, a full disk, a failing teacher
+            _note(partial, settings, done)
 
 
 def _note(partial, settings, rows):

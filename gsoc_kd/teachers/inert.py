@@ -1,8 +1,8 @@
 """Reads a pickle without running anything that is in it.
 
-A pickle is a small program: it names functions and calls them. Here every name must be on a short list, and each name
-on it stands for something inert: a dict, a record, a tensor. The list is what StyleGAN2-ADA's files need. They also
-carry the source text of their networks, which the official loader executes; here it stays a text.
+A pickle is a small program: it names functions and calls them. Here every name must be on a short list, `ALLOWED`, and
+each name on it stands for something inert: a dict, a record, a tensor. The list is what StyleGAN2-ADA's files need.
+They also carry the source text of their networks, which the official loader executes; here it stays a text.
 """
 
 import io
@@ -32,25 +32,20 @@ def shown(value):
 
 
 class Inert:
-    """Something out of a pickle: what it was called there, and a value. Its attributes cannot be set."""
+    """Something out of a pickle: what it was called there, and a value. Its attributes cannot be set. The value of a
+    name on the list is a function of ours: the pickle that calls the name gets what it makes of the arguments."""
 
     __slots__ = ("name", "value")
 
     def __init__(self, name, value=None):
         self.name, self.value = name, value
 
+    def __call__(self, *arguments):
+        return self.value(*arguments)
+
     def __setstate__(self, state):
         if self.name not in ("numpy.dtype", "numpy.ndarray"):  # their details are not needed
             raise InputError(f"it sets the state of {shown(self.name)}, which an official file does not")
-
-
-class Function(Inert):
-    """A name on the list: a pickle may call it, and gets what `value` makes of the arguments."""
-
-    __slots__ = ()
-
-    def __call__(self, *arguments):
-        return self.value(*arguments)
 
 
 def _module(meta):
@@ -69,8 +64,7 @@ def _module(meta):
 
 def _storage(data):
     """The numbers of a tensor, a pickle inside the pickle, read with weights_only -> Inert around a flat CPU tensor."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of other protocols and of an old kind of storage
+    with warnings.catch_warnings(action="ignore"):  # of other protocols and of an old kind of storage
         try:
             storage = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         except Exception as error:  # noqa: BLE001  a hostile or damaged pickle may raise anything
@@ -99,39 +93,33 @@ def _number(kind, data=b""):
     return np.frombuffer(data, kind.value, count=1).item()
 
 
-def allowed():
-    """{name: what stands for it} of all that a pickle may ask for."""
-    functions = {
-        "torch_utils.persistence._reconstruct_persistent_obj": _module,
-        "torch.storage._load_from_bytes": _storage,
-        "torch._utils._rebuild_tensor_v2": _tensor,
-        "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
-        "numpy.dtype": lambda kind, *_: Inert("numpy.dtype", kind),
-        "numpy.ndarray": lambda *_: Inert("numpy.ndarray"),
-        "_codecs.encode": lambda text, _: text.encode("latin1"),  # bytes, in old protocols
-    }
-    for package in ("numpy.core", "numpy._core"):
-        functions[f"{package}.multiarray.scalar"] = _number
-        functions[f"{package}.multiarray._reconstruct"] = functions["numpy.ndarray"]
-    types = {"dnnlib.util.EasyDict": dict, "collections.OrderedDict": OrderedDict, "builtins.set": set}
-    return {name: Function(name, value) for name, value in functions.items()} | types
+_FUNCTIONS = {
+    "torch_utils.persistence._reconstruct_persistent_obj": _module,
+    "torch.storage._load_from_bytes": _storage,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
+    "numpy.dtype": lambda kind, *_: Inert("numpy.dtype", kind),
+    "numpy.ndarray": lambda *_: Inert("numpy.ndarray"),
+    "_codecs.encode": lambda text, _: text.encode("latin1"),  # bytes, in old protocols
+}
+for _module_name in ("numpy.core.multiarray", "numpy._core.multiarray"):
+    _FUNCTIONS |= {f"{_module_name}.scalar": _number, f"{_module_name}._reconstruct": _FUNCTIONS["numpy.ndarray"]}
+ALLOWED = {name: Inert(name, function) for name, function in _FUNCTIONS.items()}
+ALLOWED |= {"dnnlib.util.EasyDict": dict, "collections.OrderedDict": OrderedDict, "builtins.set": set}
 
 
 class Reader(pickle.Unpickler):
     """An unpickler for which no other names exist than those on the list."""
 
     def find_class(self, module, name):
-        if (known := allowed().get(f"{module}.{name}")) is None:
+        if (known := ALLOWED.get(f"{module}.{name}")) is None:
             raise InputError(f"it asks for {shown(f'{module}.{name}')}, which no official file needs")
         return known
 
 
 def unpickle(data):
-    """The contents of a pickle, bytes, with `Inert` for all but plain values.
-
-    Raises:
-        InputError: why the pickle is refused. Nothing in it was run.
-    """
+    """The contents of a pickle, bytes, with `Inert` for all but plain values; InputError says why it is refused.
+    Nothing in it is run in either case."""
     if data[:1] != b"\x80":
         what = "a text (a web page saved as a file?)" if data[:200].isascii() else "no pickle"
         what = "a zip archive" if data[:2] == b"PK" else what if data else "empty"

@@ -10,9 +10,7 @@ from ..core.checks import pick_device
 from ..core.files import ASSETS, InputError, read_json
 from ..core.weights import load_network
 from ..data.images import CIFAR10_CLASSES
-from ..networks.conv import ConvGenerator
-from ..networks.distylegan import DiStyleGANGenerator
-from ..networks.stylegan2 import StyleGAN2Generator
+from ..networks import ConvGenerator, DiStyleGANGenerator, StyleGAN2Generator
 from .black_box import black_box, from_network
 from .official import read_official
 
@@ -24,9 +22,8 @@ def load_teacher(source="embedded", psi=1.0, device=None, half=False):
     """A teacher from the package, from a folder, or from anything `black_box` takes.
 
     Args:
-        source: "embedded"; a folder with config.json and model.safetensors, or a training run's folder; an
-            official StyleGAN2-ADA file, e.g. "cifar10.pkl" (nothing in it is run, see `official.py`); or a
-            Teacher, a network or a callable (see `black_box`).
+        source: "embedded"; a folder with config.json and model.safetensors, or a training run's folder; an official
+            StyleGAN2-ADA file, e.g. "cifar10.pkl" (nothing in it is run); or a Teacher, a network or a callable.
         psi: truncation (Karras et al. 2019, arXiv 1812.04948, appendix B) of a StyleGAN2 teacher: below 1 the
             images get more typical and less varied. 1 for all others.
         device: "cpu", "cuda", ...; None: a GPU if there is one for a teacher loaded from a folder or file.
@@ -52,14 +49,8 @@ def load_teacher(source="embedded", psi=1.0, device=None, half=False):
 
 
 def load_student(source="embedded"):
-    """A generator as a network in eval mode: `student(z, y)` -> float (N, 3, R, R) in [-1, 1].
-
-    Args:
-        source: "embedded"; a folder with config.json and model.safetensors; the folder of a training run; an
-            official StyleGAN2-ADA file; or a network, which is returned in eval mode.
-    Raises:
-        InputError: names what is missing or cannot be used, and what can be given instead.
-    """
+    """A generator as a network in eval mode, `student(z, y)` -> float (N, 3, R, R) in [-1, 1]: of a name, a folder or a
+    file as `load_teacher` takes them, or a network, which is returned. InputError as there."""
     if isinstance(source, nn.Module):
         return source.eval()
     if not isinstance(source, str | Path):
@@ -70,27 +61,21 @@ def load_student(source="embedded"):
 def read_network(source, kind):
     """(network in eval mode on the CPU, its name, names of its classes or None) of what a text or a Path names;
     `kind`, "teacher" or "student", says which of the bundled networks "embedded" is."""
-    path = Path(source)
+    path = EMBEDDED / kind if str(source) == "embedded" else Path(source)
+    name = path.name if path.is_file() else Path(source).resolve().name
     if path.suffix == ".pkl" or path.is_file():
         network, data = read_official(path)
-        name, told = path.name, dict(data=data, source=path.name)
+        told = dict(data=data, source=name)
+    elif not path.exists():
+        raise InputError(f"{path} does not exist: give 'embedded', a folder of a network or a run, or an official file")
     else:
-        folder = _network_folder(source, kind)
-        network, name = load_network(folder, GENERATORS), path.resolve().name
-        told = read_json(folder / "provenance.json") if (folder / "provenance.json").is_file() else {}
+        if (path / "generator" / "config.json").is_file():  # a run's folder
+            path = path / "generator"
+        if missing := [file for file in ("config.json", "model.safetensors") if not (path / file).is_file()]:
+            run = "a run's folder has a network under generator/ once its training has finished"
+            raise InputError(f"{path} is not the folder of a network: {' and '.join(missing)} missing ({run})")
+        network, about = load_network(path, GENERATORS), path / "provenance.json"
+        told = read_json(about) if about.is_file() else {}
     cifar10 = re.search("cifar-?10(?!0)", f"{told.get('data')} {told.get('source')}".lower())
     guessed = CIFAR10_CLASSES if cifar10 and network.num_classes == 10 else None
     return network, name, tuple(told.get("classes") or ()) or guessed
-
-
-def _network_folder(source, kind):
-    """The folder that holds the network's two files, or an InputError that says what is there instead."""
-    path = EMBEDDED / kind if str(source) == "embedded" else Path(source)
-    if not path.exists():
-        raise InputError(f"{path} does not exist: give 'embedded', a folder of a network or a run, or an official file")
-    if (path / "generator" / "config.json").is_file():  # a run's folder
-        return path / "generator"
-    if missing := [name for name in ("config.json", "model.safetensors") if not (path / name).is_file()]:
-        run = "a run's folder has a network under generator/ once its training has finished"
-        raise InputError(f"{path} is not the folder of a network: {' and '.join(missing)} missing ({run})")
-    return path

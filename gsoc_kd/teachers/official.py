@@ -12,16 +12,12 @@ from .inert import Inert, shown, unpickle
 
 LARGEST = 4 << 30  # bytes; an official file of 1024x1024 pixels has 0.4 GB
 LICENCE = "as the official file: Nvidia Source Code License, for research or evaluation only, not commercially"
-STATED = dict(z_dim="z_dim", w_dim="w_dim", num_classes="c_dim", resolution="img_resolution")  # ours: theirs
 
 
 def read_official(path):
-    """Reads the generator `G_ema` of an official StyleGAN2-ADA file, of any size, with classes or without.
+    """Reads the generator `G_ema` of an official StyleGAN2-ADA file (PyTorch, persistence version 6), of any size, with
+    classes or without: (StyleGAN2Generator in eval mode on the CPU in float32, name of the training data or None).
 
-    Args:
-        path: a pickle that the official PyTorch code wrote, persistence version 6.
-    Returns:
-        (StyleGAN2Generator in eval mode on the CPU in float32, name of the training data or None).
     Raises:
         InputError: the file is missing, damaged, hostile or of another system, or an option of its network is
             one that our generator does not have. In no case is anything run that is in the file.
@@ -97,24 +93,20 @@ def _collect(record):
     return tensors, layers
 
 
-def _expected(path, kind):
-    """Settings of a layer that our generator cannot do otherwise; None: it has no such layer."""
-    mapping = path.startswith("mapping.fc")
-    return {
-        "Generator": dict(img_channels=3),
-        "SynthesisBlock": dict(architecture="skip"),
-        "SynthesisLayer": dict(activation="lrelu", use_noise=True, up=2 if path.endswith(".conv0.") else 1),
-        "FullyConnectedLayer": dict(activation="lrelu" if mapping else "linear", bias_gain=0.01 if mapping else 1),
-        **dict.fromkeys(("MappingNetwork", "SynthesisNetwork", "ToRGBLayer"), {}),
-    }.get(kind)
-
-
 def _config(tensors, layers):
     """Our generator's arguments, from the shapes of the tensors and the settings of the layers."""
     for path, (kind, state) in layers.items():
-        if (expected := _expected(path, kind)) is None:
+        mapping = path.startswith("mapping.fc")
+        known = {  # all layers of our generator, with the settings that it cannot do otherwise
+            "Generator": dict(img_channels=3),
+            "SynthesisBlock": dict(architecture="skip"),
+            "SynthesisLayer": dict(activation="lrelu", use_noise=True, up=2 if path.endswith(".conv0.") else 1),
+            "FullyConnectedLayer": dict(activation="lrelu" if mapping else "linear", bias_gain=0.01 if mapping else 1),
+            **dict.fromkeys(("MappingNetwork", "SynthesisNetwork", "ToRGBLayer"), {}),
+        }
+        if kind not in known:
             raise InputError(f"{shown(path or 'G_ema')} is a {shown(kind)}, no layer of this generator")
-        for name, value in expected.items():
+        for name, value in known[kind].items():
             if state.get(name) != value:
                 raise InputError(f"{shown(path + name)} is {shown(state.get(name))}; ours knows only {value!r}")
     clamps = {state["conv_clamp"] for kind, state in layers.values() if kind in ("SynthesisLayer", "ToRGBLayer")}
@@ -122,19 +114,17 @@ def _config(tensors, layers):
         raise InputError(f"conv_clamp is not one number for all layers: {shown(clamps)}")
     clamp, w_dim = clamps.pop(), len(tensors["mapping.w_avg"])
     num_classes = tensors["mapping.embed.weight"].shape[1] if "mapping.embed.weight" in tensors else 0
+    z_dim = tensors["mapping.fc0.weight"].shape[1] - (w_dim if num_classes else 0)
     resolutions = [4 << i for i in range(sum(kind == "SynthesisBlock" for kind, _ in layers.values()))]
     widths = [tensors[f"synthesis.b{r}.torgb.weight"].shape[1] for r in resolutions]
-    config = dict(
-        z_dim=tensors["mapping.fc0.weight"].shape[1] - (w_dim if num_classes else 0),
-        w_dim=w_dim,
-        num_classes=num_classes,
-        resolution=resolutions[-1],
-        channel_max=max(widths),
+    config = dict(z_dim=z_dim, w_dim=w_dim, num_classes=num_classes, resolution=resolutions[-1])
+    stated = ("z_dim", "w_dim", "c_dim", "img_resolution")  # as the official generator calls these four
+    for theirs, value in zip(stated, config.values()):
+        if (told := layers[""][1].get(theirs)) != value:
+            raise InputError(f"{theirs} is {shown(told)}, but its tensors say {value}")
+    return config | dict(
         channel_base=max(width * r for width, r in zip(widths, resolutions)),
+        channel_max=max(widths),
         mapping_layers=sum(path.startswith("mapping.fc") for path in layers),
         clamp=None if clamp is None else float(clamp),
     )
-    for ours, theirs in STATED.items():
-        if (stated := layers[""][1].get(theirs)) != config[ours]:
-            raise InputError(f"{theirs} is {shown(stated)}, but its tensors say {config[ours]}")
-    return config

@@ -85,8 +85,7 @@ def distill_step(nets, c, x_teacher, y, z, augmentation, adversarial, descend_di
         adversarial: whether the hinge loss counts in this step.
         descend_disc, descend: take a loss, and one step down it with the discriminator's and the student's weights.
 
-    Returns:
-        {loss: scalar}.
+    Returns {loss: scalar}.
     """
     x_student = nets.generator(z, y)  # (B, 3, R, R)
     both = augment(torch.cat([x_teacher, x_student.detach()]), *times(2, augmentation))
@@ -108,11 +107,9 @@ def distill_step(nets, c, x_teacher, y, z, augmentation, adversarial, descend_di
 
 def distill_step_with_real(nets, c, x_teacher, y, z, x_real, y_real, z_fresh, augmentation, adversarial, descend_disc,
                            descend):  # fmt: skip
-    """The same with the two terms that need real images: real against student on fresh latents (the 2022 recipe).
+    """The same with the two terms that need real images, real against student on fresh latents (the 2022 recipe).
 
-    Args:
-        x_real: (B, 3, R, R), y_real: (B, C), z_fresh: (B, Z): real images, their labels, and latents for these labels.
-        The others: as in `distill_step`.
+    x_real: (B, 3, R, R), y_real: (B, C), z_fresh: (B, Z): real images, their labels, latents for these labels.
     """
     n, x_student = len(y), nets.generator(z, y)
     with torch.set_grad_enabled(adversarial and c.gan_weight > 0):
@@ -147,17 +144,16 @@ class DistillTask:
     verb, unit, losses = "distill", "pair", ("disc", "disc_gan", "pixel", "feature", "adversarial", "gan")
 
     def __init__(self, pairs, config, real=None):
-        self.pairs, self.config, self.real, c = pairs, config, real, config
-        self.period = c.adversarial_every * -(-8 // c.adversarial_every)  # at least 8 steps a block
-        self.steps, self.tick = configs.steps(c)
+        self.pairs, self.config, self.real, every = pairs, config, real, config.adversarial_every
+        self.period = every * -(-8 // every)  # at least 8 steps a block
+        self.steps, self.tick = configs.steps(config)
 
     def place(self, device, rank, world):
         pairs, c, self.where = self.pairs, self.config, (device, rank, world)
         self.x, labels, self.z = (torch.from_numpy(a).to(device) for a in (pairs.images, pairs.labels, pairs.latents))
         self.y = F.one_hot(labels, pairs.num_classes).float()
         self.batches = runs.Batches(len(pairs), c.batch, c.seed, device)
-        if self.real is not None:
-            real = self.real
+        if real := self.real:
             self.x_real, labels = torch.from_numpy(real.images).to(device), torch.from_numpy(real.labels).to(device)
             self.y_real = F.one_hot(labels, pairs.num_classes).float()
             self.real_batches = runs.Batches(len(real), c.batch, c.seed, device, stream=1)
@@ -244,21 +240,14 @@ def usable(real, pairs, config):
     """`real` where the config uses real images, else None; InputError where they do not fit the pairs."""
     if real is None:
         if not max(config.feature_weight, config.pixel_weight, config.adversarial_weight) > 0:
-            raise InputError(
-                "DistillConfig: only gan_weight is above 0, and that term needs real images: give real=..."
-            )
+            raise InputError("DistillConfig: only gan_weight is above 0, and it needs real images: give real=...")
         return None
-    numbered = pairs.classes == tuple(map(str, range(pairs.num_classes)))
-    fits = len(real.classes) == pairs.num_classes if numbered else tuple(real.classes) == pairs.classes
-    if real.resolution != pairs.resolution or not fits:
-        raise InputError(
-            f"real images are {real.resolution} pixels wide in {len(real.classes)} classes {tuple(real.classes)}, the "
-            f"pairs {pairs.resolution} in {pairs.num_classes} {pairs.classes}; load_images(size=...) changes the size, "
-            "and the classes must be the same in the same order"
-        )
-    if not max(config.gan_weight, config.disc_gan_weight) > 0:
-        warnings.warn(
-            "real images are given, but gan_weight and disc_gan_weight are 0: they are not used", stacklevel=3
-        )
-        return None
-    return real
+    named = pairs.classes != tuple(map(str, range(pairs.num_classes)))
+    ours, theirs = ((x.resolution, tuple(x.classes) if named else len(x.classes)) for x in (real, pairs))
+    if ours != theirs:
+        raise InputError(f"real images are {ours[0]} pixels wide in classes {ours[1]}, the pairs {theirs[0]} in "
+                         f"{theirs[1]}; load_images(size=...) changes the size, and classes must be the same")  # fmt: skip
+    if max(config.gan_weight, config.disc_gan_weight) > 0:
+        return real
+    warnings.warn("real images are given, but gan_weight and disc_gan_weight are 0: they are not used", stacklevel=3)
+    return None

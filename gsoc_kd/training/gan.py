@@ -91,8 +91,7 @@ def gan_step(nets, x, y, z, options, augmentation, again, r1, descend_disc, desc
         r1: weight of the gradient penalty in this step; 0: it is not computed.
         descend_disc, descend: take a loss, and one step down it with the discriminator's and the generator's weights.
 
-    Returns:
-        {loss: scalar}.
+    Returns {loss: scalar}.
     """
     generated = nets.generator(z, y, **options)  # (B, 3, R, R)
     both = augment(torch.cat([x, generated.detach()]), *augmentation)

@@ -55,11 +55,10 @@ def train(task, out, device=None, minutes=None, on_tick=None, timer=time.monoton
     blocks, batch = Blocks(task, nets, accelerator, graph), task.config.batch
     clock = Clock(timer, stats[-1]["seconds"] if stats else 0.0, minutes, accelerator)
     used, ticked = clock.used(), first
+    stop, unit = task.steps if used < 1 or not first else first, task.period if graph else 1
     hidden, words = not accelerator.is_main_process, dict(desc=task.verb, unit=task.unit)
     bar = tqdm(total=task.steps * batch, initial=first * batch, disable=hidden, **words)
-    for begin, end in pieces(
-        first, task.steps if used < 1 or not first else first, task.tick, task.period if graph else 1
-    ):
+    for begin, end in pieces(first, stop, task.tick, unit):
         blocks(begin, end, used)
         bar.update((end - begin) * batch)
         used = clock.used()

@@ -8,6 +8,7 @@ generator/                the averaged generator: config.json, model.safetensors
 """
 
 import functools
+import importlib
 import json
 import os
 import shutil
@@ -116,17 +117,12 @@ def save_checkpoint(folder, state):
             torch.save(state, temporary)
         except RuntimeError as error:  # torch's word for a full disk
             raise OSError(str(error).splitlines()[0]) from None
-        if path.exists():
+        if path.exists():  # another name for the same bytes: there is no moment without a checkpoint
             with replacing_file(path.with_name("checkpoint.previous.pt")) as second:
-                _second_name(path, second)
-
-
-def _second_name(path, new):
-    """Another name for the same bytes, so that there is no moment without the first; where no links are, a copy."""
-    try:
-        os.link(path, new)
-    except OSError:
-        shutil.copyfile(path, new)
+                try:
+                    os.link(path, second)
+                except OSError:  # where no links are
+                    shutil.copyfile(path, second)
 
 
 def load_checkpoint(folder):
@@ -136,17 +132,17 @@ def load_checkpoint(folder):
         InputError: there are checkpoints, and none can be read.
     """
     damaged = []
-    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
-        path = Path(folder) / name
-        if path.exists():
-            try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-            except Exception as error:  # noqa: BLE001  torch raises many kinds for a damaged file
-                damaged.append(f"{path} ({(str(error) or type(error).__name__).splitlines()[0][:100]})")
-                continue
-            if damaged:
-                warnings.warn(f"{damaged[0]} is damaged; going on from {path}", stacklevel=2)
-            return state
+    for path in (Path(folder) / "checkpoint.pt", Path(folder) / "checkpoint.previous.pt"):
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            continue
+        except Exception as error:  # noqa: BLE001  torch raises many kinds for a damaged file
+            damaged.append(f"{path} ({(str(error) or type(error).__name__).splitlines()[0][:100]})")
+            continue
+        if damaged:
+            warnings.warn(f"{damaged[0]} is damaged; going on from {path}", stacklevel=2)
+        return state
     if damaged:
         raise InputError(f"no checkpoint can be read: {'; '.join(damaged)}; delete the folder to start again")
     return None
@@ -169,6 +165,7 @@ def read_stats(folder, last_step=None):
 
 
 def append_stats(folder, row):
+    """Writes a row to stats.jsonl, and to TensorBoard where it is installed."""
     with writing(folder), open(Path(folder) / "stats.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
     if writer := _tensorboard(Path(folder) / "tensorboard"):
@@ -179,12 +176,10 @@ def append_stats(folder, row):
 
 @functools.cache
 def _tensorboard(folder):
-    """A writer of TensorBoard scalars, where TensorBoard is installed and fits what is installed beside it."""
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        return importlib.import_module("torch.utils.tensorboard").SummaryWriter(folder)
     except Exception:  # noqa: BLE001  TensorBoard, NumPy and protobuf that do not fit fail in many ways
         return None
-    return SummaryWriter(folder)
 
 
 def check_finite(losses, network, step, folder):
@@ -193,10 +188,8 @@ def check_finite(losses, network, step, folder):
     if not bad and not torch.stack([p.isfinite().all() for p in network.parameters()]).all():
         bad = ["a weight of the generator"]
     if bad:
-        raise InputError(
-            f"{', '.join(bad)} is not finite at step {step}; what {folder} holds of earlier steps is "
-            f"whole. Lower the learning rate and start again in another folder"
-        )
+        raise InputError(f"{', '.join(bad)} is not finite at step {step}; {folder} holds the steps before it whole. "
+                         "Lower the learning rate and start again in another folder")  # fmt: skip
 
 
 def frame(generator, classes, path):

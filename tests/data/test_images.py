@@ -128,7 +128,7 @@ def test_offline_one_error_names_the_three_ways(tmp_path, monkeypatch, error):
             load_images("cifar10", root=tmp_path / "data", download=download)
         told, reason = str(caught.value), "" if error is None else str(error) or "TimeoutError"
         assert str(tmp_path / "data") in told and reason in told and "\n" not in told
-        ways = "connect to the internet", "cifar-10-python.tar.gz", "batches-py", "cifar10-train.zip", "GSOC_KD_DATA"
+        ways = "Connect to the internet", "cifar-10-python.tar.gz", "batches-py", "cifar10-train.zip", "GSOC_KD_DATA"
         assert [way for way in ways if way not in told] == []
     assert not any(p.is_file() for p in tmp_path.rglob("*"))  # no half download
 

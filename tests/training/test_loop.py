@@ -170,7 +170,7 @@ def test_rates_are_set_again_after_a_resume(tmp_path):
     whole, part, rest = (ToyTask(lr_hold=0.25) for _ in range(3))
     run = train(whole, tmp_path / "whole", "cpu")
     with pytest.raises(ZeroDivisionError):
-        train(part, tmp_path / "part", "cpu", on_tick=lambda _, row: 1 / (row["step"] - 8))
+        train(part, tmp_path / "part", "cpu", on_tick=lambda _, row: {"x": 1 / (row["step"] - 8)})
     after = train(rest, tmp_path / "part", "cpu").generator.state_dict()
     torch.testing.assert_close(after, run.generator.state_dict(), rtol=0, atol=0)
     assert part.seen + rest.seen[4:] == whole.seen
