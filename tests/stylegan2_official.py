@@ -11,19 +11,8 @@ import numpy as np
 import torch
 
 REFERENCE = np.load(Path(__file__).parent / "fixtures" / "stylegan2ada-reference.npz")
-SOURCE = "\n".join(
-    f"class {name}: pass"
-    for name in (
-        "Generator",
-        "MappingNetwork",
-        "SynthesisNetwork",
-        "SynthesisBlock",
-        "SynthesisLayer",
-        "ToRGBLayer",
-        "FullyConnectedLayer",
-        "Conv2dLayer",
-    )
-)  # stands for the network's source text, which official files carry
+KINDS = "Generator MappingNetwork SynthesisNetwork SynthesisBlock SynthesisLayer ToRGBLayer FullyConnectedLayer".split()
+SOURCE = "\n".join(f"class {name}: pass" for name in [*KINDS, "Conv2dLayer"])  # stands for the networks' source text
 
 
 class Call:
@@ -39,9 +28,8 @@ class Call:
 @contextlib.contextmanager
 def official_names():
     """The two names that official files ask for, importable while a test writes one."""
-    modules = {
-        name: types.ModuleType(name) for name in ("torch_utils", "torch_utils.persistence", "dnnlib", "dnnlib.util")
-    }
+    names = ("torch_utils", "torch_utils.persistence", "dnnlib", "dnnlib.util")
+    modules = {name: types.ModuleType(name) for name in names}
 
     def _reconstruct_persistent_obj(meta):
         raise AssertionError("this is only ever written")
@@ -64,40 +52,32 @@ def config(case):
 
 def layers(case):
     """{path: dict of class, parameters, buffers and settings} of the recorded network."""
-    told, found = config(case), {}
-    clamp = told["synthesis_kwargs"]["conv_clamp"]
-
-    def layer(path):
-        last = path.rpartition(".")[2]
-        if path not in found:
-            kind, more = {
-                "": ("Generator", {k: told[k] for k in ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")}),
-                "synthesis": ("SynthesisNetwork", {}),
-                "mapping": ("MappingNetwork", {}),
-                "conv0": ("SynthesisLayer", dict(activation="lrelu", use_noise=True, up=2, conv_clamp=clamp)),
-                "conv1": ("SynthesisLayer", dict(activation="lrelu", use_noise=True, up=1, conv_clamp=clamp)),
-                "torgb": ("ToRGBLayer", dict(conv_clamp=clamp, weight_gain=np.float64(0.5))),
-                "affine": ("FullyConnectedLayer", dict(activation="linear", bias_gain=1)),
-                "embed": ("FullyConnectedLayer", dict(activation="linear", bias_gain=1)),
-            }.get(
-                last,
-                ("SynthesisBlock", dict(architecture="skip", use_fp16=True))
-                if last.startswith("b")
-                else ("FullyConnectedLayer", dict(activation="lrelu", bias_gain=0.01)),
-            )
-            found[path] = dict(kind=kind, parameters={}, buffers={}, settings=more)
-            if path:
-                layer(path.rpartition(".")[0])
-        return found[path]
-
-    start = f"{case}/state/"
+    told, found, start = config(case), {}, f"{case}/state/"
+    clamp, linear = told["synthesis_kwargs"]["conv_clamp"], dict(activation="linear", bias_gain=1)
+    conv = dict(activation="lrelu", use_noise=True, conv_clamp=clamp)
+    kinds = {  # by the last part of the path
+        "": ("Generator", {k: told[k] for k in ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")}),
+        "synthesis": ("SynthesisNetwork", {}),
+        "mapping": ("MappingNetwork", {}),
+        "b": ("SynthesisBlock", dict(architecture="skip", use_fp16=True)),  # b4, b8, ...
+        "conv0": ("SynthesisLayer", conv | dict(up=2)),
+        "conv1": ("SynthesisLayer", conv | dict(up=1)),
+        "torgb": ("ToRGBLayer", dict(conv_clamp=clamp, weight_gain=np.float64(0.5))),
+        "affine": ("FullyConnectedLayer", linear),
+        "embed": ("FullyConnectedLayer", linear),
+        "fc": ("FullyConnectedLayer", dict(activation="lrelu", bias_gain=0.01)),  # fc0, fc1, ...
+    }
     for name in (name for name in REFERENCE.files if name.startswith(start)):
         path, _, last = name.removeprefix(start).rpartition(".")
-        value = torch.from_numpy(np.array(REFERENCE[name]))
+        parts, value = ["", *path.split(".")], torch.from_numpy(np.array(REFERENCE[name]))
+        for i, part in enumerate(parts):
+            kind, settings = kinds.get(part) or kinds[part.rstrip("0123456789")]
+            new = dict(kind=kind, parameters={}, buffers={}, settings=dict(settings))
+            found.setdefault(".".join(parts[1 : i + 1]), new)
         if last in ("noise_const", "resample_filter", "w_avg"):
-            layer(path)["buffers"][last] = value
+            found[path]["buffers"][last] = value
         else:
-            layer(path)["parameters"][last] = torch.nn.Parameter(value)
+            found[path]["parameters"][last] = torch.nn.Parameter(value)
     return found
 
 
@@ -109,21 +89,12 @@ def official_bytes(case="cifar_cond", change=None, source=SOURCE, version=6, pro
     with official_names() as (reconstruct, EasyDict):
 
         def module(path):
-            inner = [p for p in found if p and p.rpartition(".")[0] == path]
-            state = {
-                "training": False,
-                "_parameters": found[path]["parameters"],
-                "_buffers": found[path]["buffers"],
-                "_modules": {p.rpartition(".")[2]: module(p) for p in inner},
-                **found[path]["settings"],
-            }
-            meta = EasyDict(
-                type="class", version=version, module_src=source, class_name=found[path]["kind"], state=state
-            )
-            return Call(reconstruct, meta)
+            one, inner = found[path], [p for p in found if p and p.rpartition(".")[0] == path]
+            state = dict(training=False, _parameters=one["parameters"], _buffers=one["buffers"])
+            state |= {"_modules": {p.rpartition(".")[2]: module(p) for p in inner}, **one["settings"]}
+            about = dict(version=version, module_src=source, class_name=one["kind"], state=state)
+            return Call(reconstruct, EasyDict(type="class", **about))
 
         network = module("")
-        entries = dict(
-            training_set_kwargs=EasyDict(path="data/cifar10.zip"), G=network, augment_pipe=None, G_ema=network
-        )
-        return pickle.dumps({**entries, **more}, protocol=protocol)
+        entries = dict(training_set_kwargs=EasyDict(path="data/cifar10.zip"), augment_pipe=None)
+        return pickle.dumps({**entries, "G": network, "G_ema": network, **more}, protocol=protocol)

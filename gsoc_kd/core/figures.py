@@ -22,20 +22,16 @@ def _images(images, name="images"):
     """`images` as a numpy array, checked: uint8 (N, H, W, 3), at least one."""
     array = np.asarray(images.cpu() if isinstance(images, torch.Tensor) else images)
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape:
-        how = "a network's output becomes that through gsoc_kd.data.images.to_uint8"
-        raise InputError(f"{name} must be uint8 of shape (N, H, W, 3), not {array.dtype} {array.shape}; {how}")
+        got = f"{array.dtype} {array.shape}; to_uint8 of gsoc_kd.data makes them of a network's output"
+        raise InputError(f"{name} must be uint8 of shape (N, H, W, 3), not {got}")
     return array
 
 
 def grid(images, columns, scale=2, pad=1):
-    """Images row after row on white, `pad` white pixels around and between them.
-
-    Image i stands in row i // columns, column i % columns, its top left pixel at
-    (pad + column * (W * scale + pad), pad + row * (H * scale + pad)).
-    """
+    """Images row after row on white, `pad` white pixels around and between them. Image i has its top left pixel at
+    (pad + i % columns * (W * scale + pad), pad + i // columns * (H * scale + pad))."""
     images = _images(images)
-    for name, value, least in (("columns", columns, 1), ("scale", scale, 1), ("pad", pad, 0)):
-        whole(name, value, least)
+    columns, scale, pad = whole("columns", columns), whole("scale", scale), whole("pad", pad, 0)
     count, height, width, _ = images.shape
     rows, height, width = ceil(count / columns), height * scale + pad, width * scale + pad
     cells = np.full((rows * columns, height, width, 3), 255, np.uint8)
@@ -57,11 +53,9 @@ def named_rows(picture, names):
 
 
 def class_grid(draw, z_dim, classes, columns=10, seed=0, scale=2):
-    """One row for each class, one latent for each column: along a row the noise changes, down a column the class.
-
-    draw: callable (z (N, z_dim) float32 tensor, y (N,) int64 tensor) -> images, a Teacher or `black_box(student)`; z
-    is N(0, 1) of `seed`. classes: names, written at the left; or only how many classes there are.
-    """
+    """A row for each class, a latent from N(0, 1) of `seed` for each column. draw: callable (z (N, z_dim) float32
+    tensor, y (N,) int64 tensor) -> images, a Teacher or `black_box(student)`. classes: names, written at the left; or
+    only how many there are."""
     names = None if isinstance(classes, int | np.integer) else list(classes)
     rows = whole("classes", classes if names is None else len(names))
     z = torch.randn(whole("columns", columns), whole("z_dim", z_dim), generator=torch.Generator().manual_seed(seed))
@@ -172,8 +166,7 @@ def save_png(image, path, max_kb=None):
     picture = Image.open(io.BytesIO(data)).convert("RGB")
     while max_kb is not None and len(data) > max_kb * 1000:
         if not palettes:
-            size = f"{len(data) / 1000:.0f} kB with 32 colours, more than {max_kb} kB"
-            raise InputError(f"{path} would take {size}; show fewer images or a smaller scale")
+            raise InputError(f"{path} would take more than {max_kb} kB in 32 colours; show fewer or smaller images")
         data = png_bytes(_indexed([picture], palettes.pop())[0], smallest=True)
     with replacing_file(path) as temporary:
         temporary.write_bytes(data)

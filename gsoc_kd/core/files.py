@@ -28,9 +28,10 @@ def writing(folder):
     try:
         yield
     except OSError as error:
-        reason = "the disk is full" if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)) else error
-        advice = "mend that and run the same command again; nothing that is done is lost"
-        raise InputError(f"{folder} cannot be written ({reason}): {advice}") from error
+        why = "the disk is full" if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)) else error
+        raise InputError(
+            f"{folder} cannot be written ({why}): mend that and go on; nothing that is done is lost"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -68,8 +69,8 @@ def replacing_folder(path):
 
 
 def sweep(folder):
-    """Removes what killed processes left half written in `folder`; a folder caught between its old and its new state
-    is the old one again. What belongs to a process that lives is left alone."""
+    """Removes what killed processes, not living ones, left half written in `folder`; a folder caught between its old
+    and its new state is the old one again."""
     for rest in sorted(Path(folder).glob(".*.*.*")):  # .old before .tmp of one process
         if not (match := re.fullmatch(r"\.(.+)\.(\d+)\.(tmp|old)", rest.name)) or _lives(int(match[2])):
             continue
@@ -82,10 +83,8 @@ def sweep(folder):
 
 
 def _lives(process):
-    if process == os.getpid():
-        return False  # an earlier one of that number
-    try:
-        return os.name == "nt" or os.kill(process, 0) is None  # on Windows os.kill would end it
+    try:  # our own number: an earlier process had it; on Windows os.kill would end one
+        return process != os.getpid() and (os.name == "nt" or os.kill(process, 0) is None)
     except (ProcessLookupError, OverflowError):
         return False
     except OSError:  # somebody else's

@@ -20,9 +20,9 @@ FILES = ("config.json", "model.safetensors", "provenance.json")
 def save_network(network, folder, provenance=None, dtype=None):
     """Writes `network` into `folder` (the Hugging Face layout); an older one stays until this one is whole.
 
-    network: an nn.Module with `.config`, a dict of its constructor's keyword arguments. provenance: a JSON-able dict,
-    see `provenance`. dtype: that floating-point tensors are stored in, e.g. torch.float16; None: as they are.
-    InputError: NaN or infinite weights; `folder` holds anything but a network, or cannot be written.
+    network: an nn.Module with `.config`, a dict of its constructor's keyword arguments. provenance: a JSON-able dict.
+    dtype: that floating-point tensors are stored in, e.g. torch.float16; None: as they are. InputError: NaN or infinite
+    weights; `folder` holds anything but a network, or cannot be written.
     """
     folder = network_folder(folder)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}

@@ -1,7 +1,5 @@
-"""Reads dataset zips, which are decoded once and then kept in a cache, and folders of classes.
-
-Both give (images (N, H, W, 3) uint8, labels (N,) int64, names of the classes).
-"""
+"""Reads dataset zips, which are decoded once and then kept in a cache, and folders of classes: both give images
+(N, H, W, 3) uint8, labels (N,) int64, names of the classes."""
 
 import contextlib
 import io

@@ -1,8 +1,7 @@
 """A student leaves Python: OpenVINO and ONNX files that turn latents and labels into images (docs/Deployment.md).
 
-The file holds everything between z (N, z_dim) float32, y (N,) int64 and images (N, H, W, 3) uint8, so that its caller
-knows nothing of normalised latents or of [-1, 1]; N is free. What a caller must know stands in the file too: names of
-the classes, sizes, precision, the hash of the student.
+The file holds everything between z (N, z_dim) float32, y (N,) int64 and images (N, H, W, 3) uint8, N free. What a
+caller must know stands in it too: names of the classes, sizes, precision, the hash of the student.
 """
 
 import copy
@@ -48,10 +47,8 @@ class Pictures(nn.Module):
 
 
 class Runner(Teacher):
-    """An exported student as a Teacher: `runner(z, y)` -> numpy uint8 (N, H, W, 3), any N, on the processor.
-
-    It also has `path`, `precision` and `model`, OpenVINO's compiled model; `digest` is the hash of the student.
-    """
+    """An exported student as a Teacher: `runner(z, y)` -> numpy uint8 (N, H, W, 3), any N, on the processor. It also
+    has `path`, `precision` and `model`, OpenVINO's compiled model; `digest` is the hash of the student."""
 
     def __init__(self, path, model, notes):
         self.path, self.model, self.precision, classes = path, model, notes["precision"], notes["classes"]
@@ -69,13 +66,12 @@ def export(student="embedded", path="student.xml", precision: str = "fp32", seed
     Args:
         student: embedded, the folder of a network or of a run, or a network, which is left as it is.
         path: file to write; its end decides: .xml is OpenVINO, .onnx is ONNX.
-        precision: fp32; fp16, which halves the file; or int8, which is also faster: 8-bit convolutions but for
-            the last, their ranges measured on latents alone. ONNX files are fp32.
+        precision: fp32; fp16, which halves the file; or int8, which is also faster: 8-bit convolutions but for the
+            last. ONNX files are fp32.
         seed: of the latents and labels that int8 is calibrated on.
 
     Raises:
-        InputError: OpenVINO or nncf is not installed; an unknown precision or ending; a file that is not an export
-            stands there; what `load_student` refuses.
+        InputError: the extra `deploy` is missing; an unknown precision or ending; another file there; no student.
     """
     path = Path(path)
     if path.suffix not in PACKAGES:

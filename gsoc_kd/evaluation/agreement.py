@@ -28,20 +28,32 @@ def agreement(student, teacher="embedded", per_class=100, seed=1000, device=None
     student, teacher = black_box(student, device=device), load_teacher(teacher, device=device)
     check_alike(student, teacher)
     judge, per_class = judge_on(device, judge), whole("per_class", per_class, 2)
-    told = [f"{who} generates" if progress else None for who in ("student", "teacher")]
-    images, _ = draw_pictures(student, per_class, seed, per_class, told[0])
-    return _agreement(images, features(images, judge)[0], teacher, judge, seed, per_class, told[1])[0]
+    said = ("student generates", "teacher generates") if progress else (None, None)
+    both = [draw_pictures(who, per_class, seed, progress=text)[0] for who, text in zip((student, teacher), said)]
+    return pair_agreement(*both, *(features(images, judge)[0] for images in both), teacher, seed)
+
+
+def pair_agreement(ours, theirs, found, expected, teacher, seed):
+    """What `agreement` returns, of images uint8 (N, H, W, 3) and their features (N, D): image i of both sides is of the
+    same noise, class stands after class, each equally often."""
+    other = np.roll(np.arange(len(ours)).reshape(teacher.num_classes, -1), -1, axis=1).ravel()  # next of the class
+    apart = {}
+    for end, images, seen in (("", ours, found), ("_other_noise", theirs[other], expected[other])):
+        apart[f"l1{end}"] = float(np.abs(images.astype(np.int16) - theirs).mean())
+        apart[f"feature_distance{end}"] = float(np.linalg.norm((seen - expected).astype(float), axis=1).mean())
+    return {"teacher": teacher.name, **apart, "images": len(ours), "seed": seed}
 
 
 def compare(images, found, teacher, judge, seed, batch, progress=None):
     """What `evaluate(..., teacher=...)` adds for a student's images of `seed` and their features (N, D): agreement on
     the same noise, and CIFAR-FD to as many images of the teacher from other noise, seed + 1; the floor is what the
     teacher's own images of `seed` score there."""
-    same, expected = _agreement(images, found, teacher, judge, seed, batch, progress)
-    others, _ = draw_pictures(teacher, len(images) // teacher.num_classes, seed + 1, batch, progress)
-    target = statistics(features(others, judge)[0], "the teacher's images")
+    per_class = len(images) // teacher.num_classes
+    theirs, others = (draw_pictures(teacher, per_class, s, batch, progress)[0] for s in (seed, seed + 1))
+    expected, target = features(theirs, judge)[0], statistics(features(others, judge)[0], "the teacher's images")
     distance, floor = (frechet_distance(statistics(f), target) for f in (found, expected))
-    return {"agreement": same, "cifar_fd_to_teacher": distance, "cifar_fd_to_teacher_floor": floor}
+    scores = {"agreement": pair_agreement(images, theirs, found, expected, teacher, seed)}
+    return scores | {"cifar_fd_to_teacher": distance, "cifar_fd_to_teacher_floor": floor}
 
 
 def check_alike(student, teacher):
@@ -51,22 +63,3 @@ def check_alike(student, teacher):
         if ours != theirs:
             both = f"student {student.name!r} and teacher {teacher.name!r} cannot be compared pair by pair"
             raise InputError(f"{both}: {ours} and {theirs} {what}; give the teacher it was distilled from")
-
-
-def _agreement(images, found, teacher, judge, seed, batch, progress):
-    """(what `agreement` returns, the features of the teacher's images) of a student's images and their features."""
-    theirs, _ = draw_pictures(teacher, len(images) // teacher.num_classes, seed, batch, progress)
-    expected = features(theirs, judge)[0]
-    apart = pair_distances(images, theirs, found, expected, teacher.num_classes)
-    return {"teacher": teacher.name, **apart, "images": len(images), "seed": seed}, expected
-
-
-def pair_distances(ours, theirs, found, expected, num_classes):
-    """The four distances that `agreement` returns, of images uint8 (N, H, W, 3) and their features (N, D): image i of
-    both sides is of the same noise, class stands after class, each equally often and at least twice."""
-    other = np.roll(np.arange(len(ours)).reshape(num_classes, -1), -1, axis=1).ravel()  # the class's next image
-    apart = {}
-    for end, images, seen in (("", ours, found), ("_other_noise", theirs[other], expected[other])):
-        apart[f"l1{end}"] = float(np.abs(images.astype(np.int16) - theirs).mean())
-        apart[f"feature_distance{end}"] = float(np.linalg.norm((seen - expected).astype(float), axis=1).mean())
-    return apart

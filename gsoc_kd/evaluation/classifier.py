@@ -1,11 +1,10 @@
-"""Networks that see images for the scores: the evaluation classifier, and the one of published FID (docs/Evaluation.md).
+"""Networks that see images for the scores: the evaluation classifier, and the one of published FID.
 
-The classifier is trained on real images only (tools/assets.py), and no generator ever trains against it.
+The classifier is trained on real images only (tools/assets.py); no generator ever trains against it.
 """
 
 import copy
 from functools import lru_cache
-from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -84,13 +83,11 @@ def features(images, network, batch=100, progress=None):
         raise InputError(f"images must be (N, H, W, 3) uint8 and at least one, got {images.shape} {images.dtype}")
     device, training, found = next(network.parameters()).device, network.training, []
     network.eval()
-    try:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            for start in tqdm(range(0, len(images), batch), progress, leave=False, disable=progress is None):
-                part = network.features_and_logits(to_float(images[start : start + batch], device))  # (n, D), (n, C)
-                found.append([p.float().cpu().numpy() for p in part])
-    finally:
-        network.train(training)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        for start in tqdm(range(0, len(images), batch), progress, leave=False, disable=progress is None):
+            part = network.features_and_logits(to_float(images[start : start + batch], device))  # (n, D), (n, C)
+            found.append([p.float().cpu().numpy() for p in part])
+    network.train(training)
     return tuple(np.concatenate(parts) for parts in zip(*found))
 
 
@@ -113,14 +110,12 @@ class InceptionFeatures(nn.Module):
         from pytorch_fid import inception
 
         super().__init__()
-        url, named = inception.FID_WEIGHTS_URL, weights != "download"
-        path = Path(weights if named else f"{torch.hub.get_dir()}/checkpoints/{url.rsplit('/', 1)[1]}")
+        url, path = inception.FID_WEIGHTS_URL, weights
         try:
-            if not named and not path.is_file():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                torch.hub.download_url_to_file(url, str(path), hash_prefix="6726825d")
-            self.digest = sha256(path)
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            if weights == "download":
+                path = f"{torch.hub.get_dir()}/checkpoints/{url.rsplit('/', 1)[1]}"
+                torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+            self.digest, state = sha256(path), torch.load(path, map_location="cpu", weights_only=True)
             with patch.object(inception, "load_state_dict_from_url", lambda *args, **kwargs: state):  # no download
                 self.body = inception.InceptionV3(resize_input=True, normalize_input=False)
             self.register_buffer("head", state["fc.weight"].float().clone())  # (1008, 2048)

@@ -1,38 +1,20 @@
 """Scores of a generator, on two scales that are never confused (docs/Evaluation.md): those called CIFAR-... on the
 evaluation classifier's features, against bundled statistics of CIFAR-10; FID and inception score on Inception's."""
 
-from dataclasses import replace
-
-import numpy as np
-
 from ..core.checks import pick_device, whole
 from ..core.figures import save_png
 from ..core.files import InputError
-from ..core.weights import network_hash
 from ..pairs.make import draw_pictures
 from ..teachers.black_box import black_box
 from ..teachers.load import load_teacher
 from .agreement import check_alike, compare
 from .classifier import InceptionFeatures, features, judge_on
-from .metrics import frechet_distance, logits_score, statistics
 from .neighbours import copying, neighbour_grid
-from .reference import judge_scores, load_reference, reference_of
+from .reference import RealImages, judge_scores, load_reference
 
 
-def evaluate(
-    generator,
-    real=None,
-    per_class=1000,
-    seed=1000,
-    inception=None,
-    test=None,
-    teacher=None,
-    neighbours=None,
-    device=None,
-    batch=250,
-    progress=True,
-    judge=None,
-):
+def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, test=None, teacher=None, neighbours=None,
+             device=None, batch=250, progress=True, judge=None):  # fmt: skip
     """Scores a generator on `per_class` images of each class; the same seed gives the same images.
 
     Args:
@@ -98,59 +80,15 @@ def _check(box, teacher, real, per_class, inception, test, neighbours, judge):
         raise InputError(f"{draws} {sizes}; give real=load_images(..., size={box.resolution})")
     fid_width, width = 0 if inception is None else InceptionFeatures.feature_width, judge.feature_width
     need = max(width + 1, *(-(-images // len(names)) for images in (1000, fid_width + 1)))
-    if per_class < need:
-        fid = f", {fid_width:,} Inception features" if fid_width else ""
-        why = f"{width} features a class, subsets of 1,000 images{fid} need at least per_class={need}"
-        raise InputError(f"too few images: per_class={per_class}, but {why}")
-    if real is None:
-        return reference
-    name, fewest = min(real.counts().items(), key=lambda item: item[1])
+    why = f"{width} features a class, subsets of 1,000 images"
+    why += f", {fid_width:,} Inception features" if fid_width else ""
+    counts = {} if real is None else real.counts()
+    given = {f"per_class={per_class}": per_class}
+    given |= {f"{source} has {count} of {name!r}": count for name, count in counts.items()}
+    told, fewest = min(given.items(), key=lambda item: item[1])
     if fewest < need:
-        raise InputError(f"too few images: {source} has {fewest} of {name!r}; {need} a class are needed")
-    if test is not None and (test.classes, test.resolution) != (real.classes, real.resolution):
-        raise InputError(f"{source} and {test.source} differ in classes or size; test= must be other images like real=")
-    if test is None and neighbours is not None and fewest < 2 * per_class:
+        raise InputError(f"too few images: {told}, but {why} need at least {need} of each class")
+    if test is None and neighbours is not None and min(counts.values()) < 2 * per_class:
         needs = f"neighbours need test=, or {2 * per_class:,} real images a class, half of them to compare with"
         raise InputError(f"too few images: {needs}, and {source} has fewer; give test= or a smaller per_class")
-
-
-class RealImages:
-    """Real images as the classifier sees them, and the Reference made of them. Some are held out: what these score is
-    the floor of all scores.
-
-    pool: `real` and the images of `test`. held, rest: rows of it that are held out (None: there are too few), and those
-    they are measured against.
-    """
-
-    def __init__(self, real, test, per_class, judge, say):
-        self.count, self.pool, labels, self.held = len(real), real.images, real.labels, None
-        if test is not None:
-            other = test.take(per_class)
-            self.pool, labels = np.concatenate([self.pool, other.images]), np.concatenate([labels, other.labels])
-            self.rest, self.held = np.split(np.arange(len(labels)), [len(real)])
-        elif min(real.counts().values()) >= 2 * per_class:
-            rng = np.random.default_rng(0)
-            rows = [rng.permutation(np.flatnonzero(labels == c)) for c in range(len(real.classes))]
-            self.held = np.concatenate([r[:per_class] for r in rows])
-            self.rest = np.concatenate([r[per_class:] for r in rows])
-        self.found, logits = features(self.pool, judge, progress=say("classifier sees real images"))
-        self.reference = reference_of(real, self.found[: len(real)], real.labels, network_hash(judge))
-        if self.held is not None:
-            against = reference_of(real, self.found[self.rest], labels[self.rest], None)
-            scores = judge_scores(against, self.found[self.held], logits[self.held], labels[self.held], judge)
-            split = f"held out of {real.source}" if test is None else test.source
-            self.reference = replace(self.reference, floor={"split": split, "images": len(self.held), **scores})
-
-    def inception(self, images, network, say):
-        """FID and inception score of generated images; those of the images held out go into the floor."""
-        seen, logits = features(self.pool, network, batch=50, progress=say("Inception sees real images"))
-        found = features(images, network, batch=50, progress=say("Inception sees images"))
-        if self.held is not None and min(len(self.held), len(self.rest)) > network.feature_width:
-            self.reference.floor.update(_inception_scores(seen[self.held], logits[self.held], seen[self.rest]))
-        about = {"inception_network": {"name": network.name, "hash": network.digest}}
-        return _inception_scores(*found, seen[: self.count]) | about
-
-
-def _inception_scores(found, logits, real):
-    distance = frechet_distance(statistics(found), statistics(real, "real images"))
-    return {"fid": distance, "inception_score": logits_score(logits)}
+    return reference

@@ -25,7 +25,7 @@ def statistics(features, what="images"):
 
     InputError: not finite, or N <= D, for which the covariance is singular and a distance meaningless.
     """
-    features = rows(features, what)
+    (features,) = rows(features, what=what)
     count, width = features.shape
     if count <= width:
         raise InputError(f"too few images: {count:,} {what} for {width:,} features; at least {width + 1:,} are needed")
@@ -59,7 +59,7 @@ def kernel_distance(x, y, subsets=100, size=1000, seed=0):
     (KID: Binkowski et al. 2018, arXiv 1801.01401, section 4), x' and y' being other rows than x and y; (mean, standard
     deviation) over `subsets` random subsets of `size` rows each, drawn without replacement by `seed`.
     """
-    x, y = pair(x, y)
+    x, y = rows(x, y)
     if min(len(x), len(y)) < size or size < 2:
         raise InputError(f"too few images: {len(x):,} and {len(y):,}; kernel distance needs {max(size, 2):,} of each")
     rng, values = np.random.default_rng(seed), []
@@ -113,17 +113,12 @@ def class_agreement(predicted, asked, num_classes):
     return float(right.mean()), [float(hits.mean()) if len(hits) else None for hits in classes]
 
 
-def rows(features, what):
-    """`features` as an array; InputError unless it is (N, D) and finite."""
-    features = np.asarray(features)
-    if features.ndim != 2 or not np.isfinite(features).all():
-        raise InputError(f"features of {what} must be (N, D) and finite, got {features.shape}; check the network")
-    return features
-
-
-def pair(a, b):
-    """Two sets of features as arrays; InputError unless they are finite and have the same width."""
-    a, b = rows(a, "first images"), rows(b, "second images")
-    if a.shape[1] != b.shape[1]:
-        raise InputError(f"these features come from different networks: {a.shape[1]} and {b.shape[1]} wide")
-    return a, b
+def rows(*sets, what="images"):
+    """Sets of features as arrays; InputError unless each is (N, D) and finite, and D is the same in all."""
+    sets = [np.asarray(features) for features in sets]
+    for features in sets:
+        if features.ndim != 2 or not np.isfinite(features).all():
+            raise InputError(f"features of {what} must be (N, D) and finite, got {features.shape}; check the network")
+    if len(widths := {features.shape[1] for features in sets}) > 1:
+        raise InputError(f"these features come from different networks: {' and '.join(map(str, sorted(widths)))} wide")
+    return sets

@@ -7,7 +7,7 @@ from ..core.checks import whole
 from ..core.figures import grid
 from ..core.files import InputError
 from .classifier import features
-from .metrics import pair
+from .metrics import rows
 
 CHUNK = 1000  # queries whose distances to all points are in memory at once
 
@@ -15,7 +15,7 @@ CHUNK = 1000  # queries whose distances to all points are in memory at once
 def nearest(queries, points, k=1):
     """The k nearest of `points` (M, D) to each of `queries` (N, D): Euclidean distances (N, k) and rows of `points`
     (N, k), in float64 and int64, nearest first. InputError: fewer than k points."""
-    queries, points = pair(queries, points)
+    queries, points = rows(queries, points)
     k = whole(f"k, with {len(points):,} points,", k, most=len(points))
     found = [part.topk(k, dim=1, largest=False) for part in _distances(queries, points)]
     return torch.cat([f.values for f in found]).numpy(), torch.cat([f.indices for f in found]).numpy()
@@ -29,7 +29,7 @@ def precision_recall(real, generated, k=3):
     is the share of generated images that lie in a ball of a real one, recall the share of real images that lie in a
     ball of a generated one. Both depend on the counts: use equal ones. InputError: not more than k images in a set.
     """
-    real, generated = pair(real, generated)
+    real, generated = rows(real, generated)
     if whole("k", k) >= min(len(real), len(generated)):
         raise InputError(f"too few images: {len(real):,} and {len(generated):,} for k={k}; each set needs more than k")
     return _covered(generated, real, k), _covered(real, generated, k)

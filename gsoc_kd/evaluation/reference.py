@@ -1,6 +1,6 @@
 """What scores are measured against: real images as the evaluation classifier sees them (docs/Evaluation.md)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,51 @@ def judge_scores(reference, found, logits, labels, judge):
     return scores
 
 
+class RealImages:
+    """Real images as the classifier sees them, and the Reference made of them. Some are held out, and what these score
+    is its floor: `per_class` of each class of `test`, or of `real` if as many remain.
+
+    images: `real` and then `test`. found: their features. held, rest: rows that are held out (None: there are too few),
+    and that these are scored against.
+    """
+
+    def __init__(self, real, test, per_class, judge, say):
+        self.count, self.images, labels, self.held = len(real), real.images, real.labels, None
+        if test is not None:
+            if (test.classes, test.resolution) != (real.classes, real.resolution):
+                raise InputError(
+                    f"{real.source} and {test.source} differ in classes or size; give images of the same kind"
+                )
+            test = test.take(per_class)
+            self.images, labels = np.concatenate([self.images, test.images]), np.concatenate([labels, test.labels])
+            self.rest, self.held = np.split(np.arange(len(labels)), [self.count])
+        elif min(real.counts().values()) >= 2 * per_class:
+            rng = np.random.default_rng(0)
+            rows = [rng.permutation(np.flatnonzero(labels == c)) for c in range(len(real.classes))]
+            self.held, self.rest = map(np.concatenate, zip(*(np.split(r, [per_class]) for r in rows)))
+        self.found, logits = features(self.images, judge, progress=say("classifier sees real images"))
+        self.reference = reference_of(real, self.found[: self.count], real.labels, network_hash(judge))
+        if self.held is not None:
+            against = reference_of(real, self.found[self.rest], labels[self.rest], None)
+            scores = judge_scores(against, self.found[self.held], logits[self.held], labels[self.held], judge)
+            split = f"held out of {real.source}" if test is None else test.source
+            self.reference = replace(self.reference, floor={"split": split, "images": len(self.held), **scores})
+
+    def inception(self, images, network, say):
+        """FID and inception score of generated images; those of the images held out go into the floor."""
+        seen, real_logits = features(self.images, network, batch=50, progress=say("Inception sees real images"))
+        found, logits = features(images, network, batch=50, progress=say("Inception sees images"))
+
+        def scores(found, logits, real):
+            distance = frechet_distance(statistics(found), statistics(real, "real images"))
+            return {"fid": distance, "inception_score": logits_score(logits)}
+
+        if self.held is not None and min(len(self.held), len(self.rest)) > network.feature_width:
+            self.reference.floor.update(scores(seen[self.held], real_logits[self.held], seen[self.rest]))
+        about = {"inception_network": {"name": network.name, "hash": network.digest}}
+        return scores(found, logits, seen[: self.count]) | about
+
+
 def compute_reference(train, test, judge, folder=ASSETS):
     """Writes reference.npz and reference.json: `train` (LabelledImages) as the classifier `judge` sees it, and the
     floor, what the real images `test` score against it. Returns the Reference, as `load_reference` reads it.
@@ -73,24 +118,17 @@ def compute_reference(train, test, judge, folder=ASSETS):
     reference.npz: float32 mean (D,), cov (D, D), class_mean (C, D), class_cov (C, D, D); float16 features (M, D).
     InputError: different classes in train and test, or too few images.
     """
-    if train.classes != test.classes:
-        raise InputError(f"{train.source} and {test.source} have different classes: {train.classes} and {test.classes}")
-    found, _ = features(train.images, judge, progress="classifier sees train")
-    made = reference_of(train, found, train.labels, network_hash(judge))
+    made = RealImages(train, test, min(test.counts().values()), judge, str).reference
     arrays = {"mean": np.float32(made.overall.mean), "cov": np.float32(made.overall.cov), "features": made.features}
     arrays |= {f"class_{name}": np.float32([getattr(s, name) for s in made.per_class]) for name in ("mean", "cov")}
-    about = {"format": 1, "classes": list(train.classes), "resolution": made.resolution}
-    for role, real in (("train", train), ("test", test)):
-        about[role] = {"split": real.source, "images": len(real), "per_class": real.counts()}
-    about["feature_network"] = {"name": "judge", "hash": made.judge, "width": found.shape[1]}
-    scores = judge_scores(made, *features(test.images, judge, progress="classifier sees test"), test.labels, judge)
-    about["floor"] = {"split": test.source, "images": len(test), **scores}
+    about = {"format": 1, "classes": list(made.classes), "resolution": made.resolution, "floor": made.floor}
+    about["train"] = {"split": made.source, "images": len(train), "per_class": train.counts()}
+    about["feature_network"] = {"name": "judge", "hash": made.judge, "width": made.features.shape[1]}
     path = Path(folder) / "reference.npz"
     with replacing_file(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
-    write_json(
-        path.with_suffix(".json"), about | provenance("compute_reference", train.source) | {"sha256": sha256(path)}
-    )
+    about |= provenance("compute_reference", train.source) | {"sha256": sha256(path)}
+    write_json(path.with_suffix(".json"), about)
     return load_reference(folder)
 
 

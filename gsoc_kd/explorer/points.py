@@ -29,11 +29,9 @@ def slerp(a, b, t):
         raise InputError(f"slerp's t must lie in [0, 1], not {t.squeeze().tolist()}")
     dtype, a, b = a.dtype, a.double(), b.double()
     length_a, length_b = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)
-    if (length_a == 0).any() or (length_b == 0).any():
-        raise InputError("slerp needs vectors with a direction, not zero")
     angle = (a / length_a * (b / length_b)).sum(-1, keepdim=True).clamp(-1, 1).acos() / torch.pi  # 1 is half a turn
-    if (angle > 1 - 1e-6).any():
-        raise InputError("slerp between opposite vectors has no one path; take another seed")
+    if not (angle < 1 - 1e-6).all():
+        raise InputError("slerp needs vectors with a direction, not zero, and not opposite ones: take another seed")
     length = (1 - t) * length_a + t * length_b
     share_a, share_b = (s * torch.sinc(s * angle) / torch.sinc(angle) for s in (1 - t, t))  # sin(s angle) / sin(angle)
     return (a * (share_a * (length / length_a)) + b * (share_b * (length / length_b))).to(dtype)
@@ -71,10 +69,8 @@ def picture(generator, seed, y, to=None, mix=0.0, seed_to=None, walk=0.0):
 
 
 def strip(generator, seed, y, to=None, seed_to=None, steps=9):
-    """`steps` images, uint8 (steps, H, W, 3), on the way from (seed, y) to (seed_to, to), both ends included.
-
-    With `to` alone the way leads between two classes, with `seed_to` alone it is a spherical walk.
-    """
+    """`steps` images, uint8 (steps, H, W, 3), on the way from (seed, y) to (seed_to, to), both ends included: between
+    two classes, between two seeds (a spherical walk), or both at once."""
     if to is None and seed_to is None:
         raise InputError("a strip needs an end: give to (a class), seed_to (a seed), or both")
     places = [step / (steps - 1) for step in range(whole("steps", steps, 2))]

@@ -8,7 +8,6 @@ import asyncio
 import base64
 import re
 import secrets
-from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from types import SimpleNamespace
 
@@ -35,17 +34,15 @@ def explore(student="embedded", teacher="embedded", classes=None, scale=8):
 
     Returns an ipywidgets VBox (7.7 and 8.1). Its `.parts` names the widgets: `parts.seed.value = 3` moves a slider.
     """
-    default = CIFAR10_CLASSES if isinstance(student, str) and student == "embedded" else None
+    bundled = isinstance(student, str) and student == "embedded"
     student, teacher = load_student(student), None if teacher is None else load_teacher(teacher)
     if teacher is not None and sizes(teacher) != sizes(student):
         differ = f"the student takes (z_dim, classes) {sizes(student)}, the teacher {sizes(teacher)}"
         raise InputError(f"{differ}: give the teacher that it was distilled from, or teacher=None")
-    _, num_classes = sizes(student)
-    names = classes or getattr(teacher, "classes", None) or getattr(student, "classes", None) or default
-    names = [str(name) for name in names or range(num_classes)]
-    if len(names) != num_classes:
-        raise InputError(f"classes has {len(names)} names, the student {num_classes} classes")
-    parts, app = _widgets(names, teacher)
+    names = classes or getattr(teacher, "classes", None) or (CIFAR10_CLASSES if bundled else range(student.num_classes))
+    if len(names) != student.num_classes:
+        raise InputError(f"classes has {len(names)} names, the student {student.num_classes} classes")
+    parts, app = _widgets(names := [str(name) for name in names], teacher)
     _connect(parts, names, student, teacher, scale)
     app.parts = parts
     return app
@@ -109,7 +106,7 @@ def _widgets(names, teacher):
     import ipywidgets as widgets
 
     options, psi = [(name, index) for index, name in enumerate(names)], 1.0 if teacher is None else teacher.psi
-    look = {"style": {"description_width": "7.5em"}, "layout": widgets.Layout(width="25em")}
+    look = {"style": {"description_width": "7.5em"}, "layout": {"width": "25em"}}
 
     def slider(kind, description, most, step, value=0):
         ends = {"min": min(0, value), "max": max(most, value)}
@@ -120,13 +117,13 @@ def _widgets(names, teacher):
         to=widgets.Dropdown(options=options, value=min(1, len(names) - 1), description="second class", **look),
         mix=slider(widgets.FloatSlider, "mix", 1.0, 0.05),
         seed=slider(widgets.IntSlider, "seed", SEEDS - 1, 1),
-        new_seed=widgets.Button(description="new seed", layout=widgets.Layout(margin="2px 2px 10px 7.9em")),
+        new_seed=widgets.Button(description="new seed", layout={"margin": "2px 2px 10px 7.9em"}),
         seed_to=slider(widgets.IntSlider, "second seed", SEEDS - 1, 1, value=1),
         walk=slider(widgets.FloatSlider, "walk", 1.0, 0.05),
         beside=widgets.Checkbox(value=teacher is not None, description="teacher beside student", indent=False),
         psi=slider(widgets.FloatSlider, "truncation", 1.0, 0.01, psi),
         title=widgets.Label("teacher"),
-        note=widgets.HTML(layout=widgets.Layout(max_width="20em")),
+        note=widgets.HTML(layout={"max_width": "20em"}),
     )
     parts.student, parts.teacher = widgets.Image(format="png"), widgets.Image(format="png")
     parts.save_student, parts.save_teacher = widgets.HTML(), widgets.HTML()
@@ -135,43 +132,41 @@ def _widgets(names, teacher):
         made = "" if psi == 1 else f"; this one was made with psi {psi:g}"
         has_psi, none = isinstance(teacher.network, StyleGAN2Generator), "truncation: only StyleGAN2 teachers have one"
         controls += [parts.beside, parts.psi if has_psi else widgets.Label(f"{none}{made}")]
-    beside = widgets.VBox([widgets.Label("student"), parts.student, parts.save_student])
-    parts.panel = widgets.VBox([parts.title, parts.teacher, parts.save_teacher, parts.note])
-    for box, shown in ((beside, True), (parts.panel, teacher is not None)):  # not stretched to the width of a note
-        display = None if shown else "none"
-        box.layout = widgets.Layout(margin="0 1em 0 0", align_items="flex-start", display=display)
-    row = widgets.HBox([beside, parts.panel, widgets.VBox(controls)], layout=widgets.Layout(flex_flow="row wrap"))
+    column = {"margin": "0 1em 0 0", "align_items": "flex-start"}  # not stretched to the width of a note
+    left = widgets.VBox([widgets.Label("student"), parts.student, parts.save_student], layout=column)
+    column = column | {"display": "none" if teacher is None else None}
+    parts.panel = widgets.VBox([parts.title, parts.teacher, parts.save_teacher, parts.note], layout=column)
+    row = widgets.HBox([left, parts.panel, widgets.VBox(controls)], layout={"flex_flow": "row wrap"})
     return parts, widgets.VBox([parts.label, row])
 
 
 class Newest:
     """Of many requests the newest is answered: `newest(*state)` leads to show(draw(*state)) or failed(error).
 
-    In a running event loop (a notebook, Voila), `draw` runs in one thread of its own after `pause` seconds without a
-    newer request, and `show` in the loop, which is never kept waiting. In a script all of it happens at once.
+    In a running event loop (a notebook, Voila), `draw` runs in a thread, one at a time, after `pause` seconds without
+    a newer request, and `show` in the loop, which is never kept waiting. In a script all of it happens at once.
     """
 
     def __init__(self, draw, show, failed, pause=PAUSE):
-        self.draw, self.show, self.failed, self.pause, self.newest = draw, show, failed, pause, None
-        self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explore")
+        self.draw, self.show, self.failed, self.pause = draw, show, failed, pause
+        self.drawing, self.newest = asyncio.Lock(), None
 
     def __call__(self, *state):
-        ticket = self.newest = object()
+        self.newest = ticket = object()
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             react, result = self._answer(state)
             return react(result)
+        self.task = loop.create_task(self._follow(ticket, state))
 
-        def work():  # in the worker's thread
+    async def _follow(self, ticket, state):
+        await asyncio.sleep(self.pause)
+        async with self.drawing:
             if ticket is self.newest:
-                loop.call_soon_threadsafe(deliver, *self._answer(state))
-
-        def deliver(react, result):  # in the loop again
-            if ticket is self.newest:
-                react(result)
-
-        loop.call_later(self.pause, lambda: ticket is self.newest and self.worker.submit(work))
+                react, result = await asyncio.to_thread(self._answer, state)
+        if ticket is self.newest:
+            react(result)
 
     def _answer(self, state):
         try:

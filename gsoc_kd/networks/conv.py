@@ -18,8 +18,7 @@ class ConvGenerator(nn.Module):
         widths: channels at 4x4, 8x8, ... up to `resolution`; the one knob from laptop's teacher to tiny student.
         embed_dim: width of the class embedding.
         rank: width of a bottleneck in the first linear layer, which has most of a narrow student's parameters; or None.
-        block: "conv" (`UpBlock`) or "residual" (`ResidualBlock`). Raises InputError for an argument out of range.
-    """
+        block: "conv" (`UpBlock`) or "residual" (`ResidualBlock`). Raises InputError for an argument out of range."""
 
     def __init__(
         self, z_dim=128, num_classes=10, resolution=32, widths=(256, 128, 64, 32), embed_dim=64, rank=None, block="conv"
@@ -48,8 +47,7 @@ class ConvGenerator(nn.Module):
 
     def forward(self, z, y):
         check_latents(z, self.z_dim)
-        e = class_weights(y, self.num_classes, z.shape[0]) @ self.embedding  # (N, embed_dim)
-        e = torch.cat([normalise_z(z), e], 1)  # (N, z_dim + embed_dim)
+        e = torch.cat([normalise_z(z), class_weights(y, self.num_classes, z.shape[0]) @ self.embedding], 1)
         x = self.linear(e).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
         x = x if self.residual else F.relu(self.norm(x, e))  # (N, widths[0], 4, 4)
         for block in self.blocks:

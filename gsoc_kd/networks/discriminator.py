@@ -1,8 +1,7 @@
 """What generators train against (docs/Objectives.md).
 
 A discriminator takes images x (N, 3, R, R) in [-1, 1] and labels y, (N,) int64 or (N, C) weights, and returns logits
-(N,) and the maps of its convolutions, on which the feature loss is computed.
-"""
+(N,) and the maps of its convolutions, on which the feature loss is computed."""
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +17,9 @@ class ProjectionDiscriminator(nn.Module):
     Miyato & Koyama 2018, arXiv 1802.05637). The resolution must be a power of two from 16.
 
     Args:
-        group: `minibatch_deviation` over groups of so many images, so that a generator that generates one image per
-            class is found out. The batch must be a multiple of it; 0: off.
-        spectral: spectral norm on all layers (Miyato et al. 2018, arXiv 1802.05957); without it, train with R1.
-    """
+        group: `minibatch_deviation` over groups of so many images, of which a batch must be a multiple, so that a
+            generator that generates one image per class is found out; 0: off.
+        spectral: spectral norm on all layers (Miyato et al. 2018, arXiv 1802.05957); without it, train with R1."""
 
     def __init__(self, num_classes=10, resolution=32, width=64, group=0, spectral=True):
         super().__init__()

@@ -1,11 +1,11 @@
 """The StyleGAN2 generator in plain PyTorch: a latent and a label in, an image out.
 
 The *mapping* network turns latent z and label y into a style w. The *synthesis* network starts from a learned 4x4
-image, doubles its size block by block, and lets w say, in every convolution, how much each channel counts. Papers:
+image, doubles its size block by block, and lets w say, in every convolution, how much each channel counts. Written
+from the papers; tests/networks/test_stylegan2.py reproduces numbers recorded from the official networks.
     [1] Karras et al. 2018, "A style-based generator architecture for GANs", arXiv 1812.04948
     [2] Karras et al. 2019, "Analyzing and improving the image quality of StyleGAN", arXiv 1912.04958
     [3] Karras et al. 2020, "Training GANs with limited data" (StyleGAN2-ADA), arXiv 2006.06676
-Written from them; tests/networks/test_stylegan2.py reproduces numbers recorded from the official networks.
 """
 
 import math
@@ -87,7 +87,7 @@ class ModulatedConv(nn.Module):
             self.noise_strength = nn.Parameter(torch.zeros(()))
             self.register_buffer("noise", torch.randn(resolution, resolution))  # the image for "const"
 
-    def convolve(self, x, w):
+    def forward(self, x, w, noise=None):
         s = self.style(w) * self.scale  # (N, inputs)
         if winograd.suits(x, self.weight, self.up):  # fewer multiplications
             x = winograd.convolve(x, self.weight, s, FIR if self.up else None)
@@ -96,13 +96,9 @@ class ModulatedConv(nn.Module):
             x = F.conv2d(x, self.fir.expand(x.shape[1], 1, 4, 4), padding=1, groups=x.shape[1])
         else:
             x = F.conv2d(x * s[:, :, None, None], self.weight, padding=self.weight.shape[-1] // 2)
-        if self.to_rgb:
-            return x
-        norm = torch.rsqrt(s.square() @ self.weight.square().sum((2, 3)).T + 1e-8)  # (N, outputs)
-        return torch.mul(x, norm[:, :, None, None], out=own(x))
-
-    def forward(self, x, w, noise=None):
-        x = self.convolve(x, w)
+        if not self.to_rgb:
+            norm = torch.rsqrt(s.square() @ self.weight.square().sum((2, 3)).T + 1e-8)  # (N, outputs)
+            x = torch.mul(x, norm[:, :, None, None], out=own(x))
         if noise is not None:  # (N, 1, R, R), or (R, R) for all
             x = torch.add(x, noise * self.noise_strength, out=own(x))
         x = torch.add(x, self.bias[:, None, None], out=own(x))
@@ -118,8 +114,7 @@ class StyleGAN2Generator(nn.Module):
         num_classes: C, or 0 for a generator without labels.
         resolution: R, height and width of the image, a power of two from 4.
         channel_base, channel_max: at resolution r a block has min(channel_base // r, channel_max) channels.
-        clamp: bound on the values after every convolution, or None. Raises InputError for an argument out of range.
-    """
+        clamp: bound on the values after every convolution, or None. Raises InputError for an argument out of range."""
 
     def __init__(self, z_dim=512, w_dim=512, num_classes=10, resolution=32, channel_base=32768, channel_max=512,
                  mapping_layers=2, clamp=256.0):  # fmt: skip
@@ -187,25 +182,20 @@ class StyleGAN2Generator(nn.Module):
 
     def forward(self, z, y=None, psi=1.0, noise_mode="const"):
         """Latents z (N, z_dim) from N(0, 1) and labels y, (N,) int64 or (N, C) float class weights (ignored when
-        num_classes is 0) -> images (N, 3, R, R) float32, about [-1, 1] once trained.
+        num_classes is 0) -> images (N, 3, R, R) float32, about [-1, 1] once trained. InputError names a bad argument.
 
         Args:
             psi: truncation, 1 for none, smaller for more typical and less varied images.
             noise_mode: "const" (the same noise for every sample: the image is a function of z and y), "none",
-                "random" (fresh noise), or the noise itself, (N, noise_numbers) floats from N(0, 1).
-
-        Raises InputError for z of the wrong width, a label out of range, psi not finite, an unknown noise mode.
-        """
+                "random" (fresh noise), or the noise itself, (N, noise_numbers) floats from N(0, 1)."""
         return self.draw(self.styles(z, y, psi), noise_mode)
-
-
-FROM_OFFICIAL = {"blocks.0.const": "const", "mapping.w_avg": "w_avg", ".fc": ".layers.", ".conv0.": ".up."}
-FROM_OFFICIAL |= {".conv1.": ".conv.", ".torgb.": ".rgb.", ".affine.": ".style.", ".noise_const": ".noise"}
 
 
 def from_official(state):
     """{official name: tensor or array} of a StyleGAN2-ADA generator -> {our name: tensor}, without constant filters.
     Raises InputError for a filter other than [1,3,3,1]."""
+    ours = {"blocks.0.const": "const", "mapping.w_avg": "w_avg", ".fc": ".layers.", ".conv0.": ".up."}
+    ours |= {".conv1.": ".conv.", ".torgb.": ".rgb.", ".affine.": ".style.", ".noise_const": ".noise"}
     renamed, taps = {}, torch.tensor(FIR) / 2
     for name, value in state.items():
         value = torch.as_tensor(value)
@@ -214,7 +204,7 @@ def from_official(state):
                 raise InputError(f"{name} is not the filter [1,3,3,1], the only one this network knows")
             continue
         name = re.sub(r"synthesis\.b(\d+)\.", lambda b: f"blocks.{int(b[1]).bit_length() - 3}.", name)  # b4, b8, ...
-        for old, new in FROM_OFFICIAL.items():
+        for old, new in ours.items():
             name = name.replace(old, new)
         renamed[name] = value
     return renamed

@@ -1,9 +1,4 @@
-"""The StyleGAN2 discriminator in plain PyTorch: an image and a label in, one number out, high for real.
-
-Halves the image block by block down to 4x4, looks there at how much the images of a batch differ, and ends with
-two fully connected layers. The label goes through a mapping network of its own, and the logit is the inner product
-of both (projection). Papers and layers are those of the generator (stylegan2.py).
-"""
+"""The StyleGAN2 discriminator in plain PyTorch; papers and layers are those of the generator (stylegan2.py)."""
 
 import math
 
@@ -38,6 +33,8 @@ class Conv(nn.Module):
 
 class StyleGAN2Discriminator(nn.Module):
     """StyleGAN2's discriminator, architecture `orig`; by default StyleGAN2-ADA's `cifar` (23,089,664 parameters).
+    It halves the image block by block down to 4x4, looks there at how much the images of a batch differ, and ends with
+    two fully connected layers. The label has a mapping network of its own; the logit is the inner product of both.
     Arguments and errors are those of `StyleGAN2Generator`, with a resolution from 8, and `group`: minibatch deviation
     over groups of so many images, of the whole batch where that is smaller; 0: off."""
 
@@ -59,11 +56,8 @@ class StyleGAN2Discriminator(nn.Module):
         self.mapping = Mapping(0, last, num_classes, mapping_layers) if num_classes else None
 
     def forward(self, x, y=None):
-        """Images x (N, 3, R, R) in [-1, 1] and labels y, (N,) int64 or (N, C) float weights -> logits (N,), and the
-        maps after each block, a list of (N, C_i, R_i, R_i) down to 4x4.
-
-        Raises InputError for images of another size, labels that do not fit, a batch that is no multiple of the group.
-        """
+        """Images x (N, 3, R, R) in [-1, 1] and labels y, (N,) int64 or (N, C) float weights -> logits (N,), high for
+        real, and the maps after each block, (N, C_i, R_i, R_i) down to 4x4. InputError names a bad argument."""
         n, r = x.shape[0], self.resolution
         if x.shape[1:] != (3, r, r):
             raise InputError(f"x has shape {tuple(x.shape)}; this discriminator takes (N, 3, {r}, {r})")

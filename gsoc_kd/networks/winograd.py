@@ -5,10 +5,8 @@ both at some points, multiply the values, and find the polynomial through the re
 coefficients, so 6 points and 6 multiplications do, where the plain sum takes 12. In two dimensions 36 do for 144:
     Y = B ((E X E^T) * (G W G^T)) B^T           X: a tile of 4x4 pixels, W: 3x3 taps, Y: 6x6; tiles overlap and add
 E and G evaluate, B interpolates. Only the product in the middle meets each pair of channels: a matrix product per
-point. This is F(4x4, 3x3) of Lavin & Gray 2015, "Fast algorithms for convolutional neural networks", arXiv
-1509.09308, transposed. With zeros between the pixels (up), x0 + x1 t^2, 2x2 pixels take 25 multiplications for 36,
-and the low-pass filter that follows is linear: it becomes part of B and costs nothing.
-"""
+point. This is F(4x4, 3x3) of Lavin & Gray 2015, arXiv 1509.09308, transposed. With zeros between the pixels (up), 2x2
+pixels take 25 multiplications for 36, and the low-pass filter that follows is linear: it costs nothing as part of B."""
 
 import functools
 
@@ -58,12 +56,9 @@ def matrices(size, fir):
 
 
 def convolve(x, weight, style, fir=None):
-    """`F.conv2d(x * style, weight, padding=1)`; with `fir`, the same of twice the size.
-
-    x is (N, inputs, H, H), style (N, inputs) a factor for each channel, weight (outputs, inputs, 3, 3). `fir` are four
-    taps of a symmetric filter: zeros between the pixels, convolution, filter. The result is (N, outputs, R, R), R = H
-    or 2H, in the order (R, R, N, outputs) in memory, which is that of the products.
-    """
+    """`F.conv2d(x * style, weight, padding=1)` of x (N, inputs, H, H), style (N, inputs) and weight (outputs, inputs,
+    3, 3). With `fir`, four taps of a symmetric filter: zeros between the pixels, convolution, filter. The result is
+    (N, outputs, R, R), R = H or 2H, in the order (R, R, N, outputs) in memory, which is that of the products."""
     (N, _, size, _), (outputs, inputs) = x.shape, weight.shape[:2]
     E, G, B = matrices(size, fir)
     (n, tile), (T, _, R) = E.shape, B.shape

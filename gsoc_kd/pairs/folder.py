@@ -43,14 +43,9 @@ class Pairs:
 
 
 def load_pairs(path, verify: bool = True):
-    """Opens a folder that `make_pairs` or `save_pairs` wrote, as Pairs. Images and latents are memory-mapped: read as
-    needed, and changes to them stay in memory.
-
-    Args:
-        verify: compare the sha256 of every file with the manifest (it reads all of them once).
-    Raises:
-        InputError: names the file or field that is missing, damaged or does not fit, and what to do.
-    """
+    """Opens a folder that `make_pairs` or `save_pairs` wrote, as Pairs; `verify` compares the sha256 of every file with
+    the manifest (it reads all of them once). Images and latents are memory-mapped: read as needed, and changes to them
+    stay in memory. InputError names the file or field that is missing, damaged or does not fit, and what to do."""
     path, arrays = Path(path), {}
     about = path / "manifest.json"
     if not about.is_file():
@@ -80,16 +75,13 @@ def load_pairs(path, verify: bool = True):
 
 def save_pairs(images, labels, latents, out, classes=None, teacher: str = "foreign"):
     """Writes pairs that somebody else's code made into the folder `out`, which must not exist yet, and loads them.
+    InputError names the array that does not fit, its dtype or shape; or `out` exists.
 
     Args:
-        images: uint8 (N, H, H, 3).
-        labels: whole numbers (N,), 0 .. C - 1, at least one of each class.
+        images, labels: uint8 (N, H, H, 3), and whole numbers (N,), 0 .. C - 1, at least one of each class.
         latents: finite floats (N, z_dim), kept as float16: best rounded so before the teacher saw them.
         classes: C names; None: "0", "1", ...
-        teacher: what the manifest calls the generator that made the images.
-    Raises:
-        InputError: names the array, its dtype or shape; or `out` exists.
-    """
+        teacher: what the manifest calls the generator that made the images."""
     (images, labels, latents), out = map(np.asarray, (images, labels, latents)), output_folder(out)
     if out.is_dir() and any(out.iterdir()):
         raise InputError(f"{out} already exists and is left as it is: choose another out, or remove it")

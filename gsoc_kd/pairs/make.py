@@ -1,8 +1,5 @@
-"""FakeCIFAR10: noise, label and the teacher's image, the only things a student is trained on.
-
-As many images of every class (TinyGAN, Chang & Lu 2020, arXiv 2009.13829, section 3); the reasons are in
-docs/Black-Box-Distillation.md, the folder that holds them in `folder.py`.
-"""
+"""FakeCIFAR10: noise, label and the teacher's image, the only things a student is trained on. As many images of every
+class (TinyGAN, Chang & Lu 2020, arXiv 2009.13829, section 3); docs/Black-Box-Distillation.md has the reasons."""
 
 import os
 import shutil
@@ -24,8 +21,7 @@ def draw_latents(seed, chunk, count, z_dim):
     """The noise of chunk number `chunk`: N(0, 1) rounded to float16, a numpy array (count, z_dim). It depends on
     the four arguments alone; every (seed, chunk) has a stream of its own."""
     state = np.random.SeedSequence(seed, spawn_key=(chunk,)).generate_state(1, np.uint64)[0]
-    noise = torch.randn(count, z_dim, generator=torch.Generator().manual_seed(int(state)))
-    return noise.to(torch.float16).numpy()
+    return torch.randn(count, z_dim, generator=torch.Generator().manual_seed(int(state))).half().numpy()
 
 
 def draw_pictures(teacher, per_class, seed, batch=250, progress=None):
@@ -41,20 +37,18 @@ def draw_pictures(teacher, per_class, seed, batch=250, progress=None):
 
 
 def make_pairs(teacher="embedded", per_class: int = 1000, seed: int = 0, out="runs/pairs", chunk: int = 500):
-    """Asks a teacher for `per_class` images of each class and keeps noise, label and image, class by class: Pairs.
+    """Asks a teacher for `per_class` images of each class and keeps noise, label and image as Pairs, class by class.
 
     The work grows in the folder `<out>.partial`. Interrupted, the same call continues there and ends with the very
     bytes of an uninterrupted one (on the same machine). If `out` is already whole, it is loaded, and no work is done.
+    InputError: bad arguments; `out` or its partial folder was made with other settings or holds something else; the
+    disk is full (what is done is kept).
 
     Args:
         teacher: whatever `load_teacher` takes: "embedded", a folder, a Teacher, a network, a callable.
         seed: of the noise, a whole number from 0.
         out: the folder to make.
-        chunk: rows that are asked for and written at once; each chunk has its own stream of noise.
-    Raises:
-        InputError: bad arguments; `out` or its partial folder was made with other settings or holds something
-            else; the disk is full (what is done is kept).
-    """
+        chunk: rows that are asked for and written at once; each chunk has its own stream of noise."""
     asked = dict(seed=whole("seed", seed, 0), chunk=whole("chunk", chunk), per_class=whole("per_class", per_class))
     out, teacher = output_folder(out), load_teacher(teacher)
     partial = out.with_name(out.name + ".partial")

@@ -1,7 +1,5 @@
-"""A teacher is a black box: noise and a label go in, an image of whole grey levels comes out.
-
-Nothing after this stage sees its weights, layers or gradients (TinyGAN, Chang & Lu 2020, arXiv 2009.13829, section 3).
-"""
+"""A teacher is a black box: noise and a label go in, an image of whole grey levels comes out. Nothing after this stage
+sees its weights, layers or gradients (TinyGAN, Chang & Lu 2020, arXiv 2009.13829, section 3)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +20,7 @@ class Teacher:
     """`teacher(z, y)` gives images, numpy uint8 (N, H, W, 3); the same z and y give the same images.
 
     `draw` is handed CPU tensors, z float32 (N, z_dim) and y int64 (N,), and returns a numpy array or a tensor. Fields,
-    what goes in and what comes out are checked: an InputError names what is wrong, its shape or dtype, and what to do.
-    """
+    what goes in and what comes out are checked: InputError names what is wrong, its shape or dtype, and what to do."""
 
     draw: Callable  # (z, y) -> uint8 (N, resolution, resolution, 3)
     z_dim: int  # numbers in one latent
@@ -102,9 +99,7 @@ def black_box(generator, device=None, batch=256):
         generator: a Teacher (returned as it is); a network, `network(z, y)` -> float (N, 3, H, W) in [-1, 1], which is
             put into eval mode; or any callable `(z, y)` -> uint8 (N, H, W, 3). All but the first need the attributes
             `z_dim` and `num_classes`, and may have `resolution`.
-        device: where a network is moved to; None leaves it where it is.
-        batch: at most so many images go through a network at once.
-    """
+        device, batch: where a network is moved to (None: it stays), and how many images it computes at most at once."""
     if isinstance(generator, Teacher):
         return generator
     name = getattr(generator, "__name__", type(generator).__name__)

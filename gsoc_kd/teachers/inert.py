@@ -1,9 +1,8 @@
 """Reads a pickle without running anything that is in it.
 
-A pickle is a small program: it names functions and calls them. Here every name must be on a short list, `ALLOWED`, and
-each name on it stands for something inert: a dict, a record, a tensor. The list is what StyleGAN2-ADA's files need.
-They also carry the source text of their networks, which the official loader executes; here it stays a text.
-"""
+A pickle is a small program: it names functions and calls them. Here every name must be on `ALLOWED`, a short list of
+what StyleGAN2-ADA's files need, and stands for something inert: a dict, a record, a tensor. The files also carry the
+source text of their networks, which the official loader executes; here it stays a text."""
 
 import io
 import pickle

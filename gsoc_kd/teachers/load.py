@@ -19,7 +19,8 @@ EMBEDDED = ASSETS  # holds teacher/ and student/
 
 
 def load_teacher(source="embedded", psi=1.0, device=None, half=False):
-    """A teacher from the package, from a folder, or from anything `black_box` takes.
+    """A teacher from the package, from a folder, or from anything `black_box` takes. InputError names what is missing
+    or cannot be used, and what can be given instead.
 
     Args:
         source: "embedded"; a folder with config.json and model.safetensors, or a training run's folder; an official
@@ -27,10 +28,7 @@ def load_teacher(source="embedded", psi=1.0, device=None, half=False):
         psi: truncation (Karras et al. 2019, arXiv 1812.04948, appendix B) of a StyleGAN2 teacher: below 1 the
             images get more typical and less varied. 1 for all others.
         device: "cpu", "cuda", ...; None: a GPU if there is one for a teacher loaded from a folder or file.
-        half: a network computes in float16, for GPUs; its images differ slightly, so pairs keep it in their manifest.
-    Raises:
-        InputError: names what is missing or cannot be used, and what can be given instead.
-    """
+        half: a network computes in float16, for GPUs; its images differ slightly, so pairs' manifest keeps it."""
     if isinstance(psi, bool) or not isinstance(psi, int | float) or not math.isfinite(psi):
         raise InputError(f"psi must be a finite number, not {psi!r}")
     if not isinstance(half, bool):

@@ -17,11 +17,8 @@ LICENCE = "as the official file: Nvidia Source Code License, for research or eva
 def read_official(path):
     """Reads the generator `G_ema` of an official StyleGAN2-ADA file (PyTorch, persistence version 6), of any size, with
     classes or without: (StyleGAN2Generator in eval mode on the CPU in float32, name of the training data or None).
-
-    Raises:
-        InputError: the file is missing, damaged, hostile or of another system, or an option of its network is
-            one that our generator does not have. In no case is anything run that is in the file.
-    """
+    InputError if the file is missing, damaged, hostile or of another system, or an option of its network is one that
+    our generator does not have. In no case is anything run that is in the file."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist: give an official StyleGAN2-ADA file, e.g. cifar10.pkl")
@@ -42,14 +39,9 @@ def read_official(path):
 
 
 def convert(source: str, out: str):
-    """Writes the generator of an official StyleGAN2-ADA file as a folder of ours, which is no pickle; returns its Path.
-
-    Args:
-        source: the official file, e.g. cifar10.pkl. Nothing that is in it is run.
-        out: folder for config.json, model.safetensors and provenance.json.
-    Raises:
-        InputError: as `read_official`; `out` holds anything but a network.
-    """
+    """Writes the generator of the official StyleGAN2-ADA file `source`, e.g. cifar10.pkl, into the folder `out`, as
+    config.json, model.safetensors and provenance.json, and returns that Path. Nothing that is in the file is run.
+    InputError as `read_official`, or where `out` holds anything but a network."""
     out = network_folder(out)  # before the long work
     network, data = read_official(source)
     name = Path(source).name

@@ -14,16 +14,18 @@ class Forward:
     """A network as a step calls it: mixed precision inside, float32 out.
 
     `training=False` looks through it without a change: batch norm and spectral norm use what they have stored.
+    compile: a backend of torch.compile; None: the network is called as it is (as R1 must, which differentiates twice).
     """
 
-    def __init__(self, network, bfloat16=False):
+    def __init__(self, network, bfloat16=False, compile=None):
         self.network, self.device, self.bfloat16 = network, next(network.parameters()).device.type, bfloat16
+        self.call = network if compile is None else torch.compile(network, backend=compile, dynamic=False)
 
     def __call__(self, *inputs, training=True, **options):
         self.network.train(training)
         # no cache of casts: it would outlive a captured graph, whose weights go on changing
         with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16, cache_enabled=False):
-            result = self.network(*inputs, **options)
+            result = self.call(*inputs, **options)
         return torch.utils._pytree.tree_map(torch.Tensor.float, result)
 
 
@@ -36,24 +38,25 @@ class Nets:
     parts: dict
 
     @classmethod
-    def of(cls, generator, disc, config, bfloat16=False):
+    def of(cls, generator, disc, config, bfloat16=False, compile=None):
         average = copy.deepcopy(generator).requires_grad_(False)
         parts = dict(generator=generator, disc=disc, average=average)
         for name, network, lr in (("optimizer", generator, config.lr), ("disc_optimizer", disc, config.disc_lr)):
             first = next(network.parameters())
             rate = torch.tensor(lr, dtype=torch.float32 if first.is_cuda else torch.float64, device=first.device)
-            parts[name] = torch.optim.Adam(
-                network.parameters(), rate, config.betas, fused=True, capturable=first.is_cuda
-            )
-        return cls(Forward(generator, bfloat16), Forward(disc, bfloat16), parts)
+            settings = dict(lr=rate, betas=config.betas, fused=True, capturable=first.is_cuda)
+            parts[name] = torch.optim.Adam(network.parameters(), **settings)
+        return cls(Forward(generator, bfloat16, compile), Forward(disc, bfloat16, compile), parts)
 
     def state(self):
         return {name: part.state_dict() for name, part in self.parts.items()}
 
     def load(self, state):
-        """Before `Descent` and before a graph is captured: it replaces the optimizers' tensors."""
+        """Before a graph is captured: it replaces the optimizers' tensors. Their settings stay this run's own: a stored
+        learning rate would lie on the CPU, where a graph could not be told another."""
         for name, part in self.parts.items():
-            part.load_state_dict(state[name])
+            own = {"param_groups": part.state_dict()["param_groups"]} if "optimizer" in name else {}
+            part.load_state_dict({**state[name], **own})
 
 
 class Descent:

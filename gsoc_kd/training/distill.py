@@ -245,8 +245,10 @@ def usable(real, pairs, config):
     named = pairs.classes != tuple(map(str, range(pairs.num_classes)))
     ours, theirs = ((x.resolution, tuple(x.classes) if named else len(x.classes)) for x in (real, pairs))
     if ours != theirs:
-        raise InputError(f"real images are {ours[0]} pixels wide in classes {ours[1]}, the pairs {theirs[0]} in "
-                         f"{theirs[1]}; load_images(size=...) changes the size, and classes must be the same")  # fmt: skip
+        raise InputError(
+            f"real images are {ours[0]} pixels wide in classes {ours[1]}, the pairs {theirs[0]} in {theirs[1]}; "
+            "load_images(size=...) changes the size, and classes must be the same in the same order"
+        )
     if max(config.gan_weight, config.disc_gan_weight) > 0:
         return real
     warnings.warn("real images are given, but gan_weight and disc_gan_weight are 0: they are not used", stacklevel=3)

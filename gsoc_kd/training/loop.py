@@ -31,18 +31,18 @@ from .blocks import Blocks, CudaGraph, Nets
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def train(task, out, device=None, minutes=None, on_tick=None, timer=time.monotonic, graph="cuda"):
+def train(task, out, device=None, minutes=None, on_tick=None, timer=time.monotonic, graph="cuda", compile=None):
     """Trains what a task says; called again, it goes on where it stopped, to the same weights.
 
     Chance is a function of (seed, block, process), so a checkpoint holds no random state. On a CPU with as many threads
     and one process a resumed run ends with the same bytes; a GPU chooses its kernels anew.
 
-    graph: what runs a whole block at once, by default CudaGraph on a GPU in one process; None: nothing does. The other
-    arguments, what it returns and raises: as `distill`.
+    graph: what runs a whole block at once, by default CudaGraph on a GPU in one process; None: nothing does. compile: a
+    backend of torch.compile for the networks. The other arguments, what it returns and raises: as `distill`.
     """
     if minutes is not None and not minutes > 0:
         raise InputError(f"minutes is {minutes!r}; give a positive number, or None for no limit")
-    accelerator, nets, notes = prepare(task, device)
+    accelerator, nets, notes = prepare(task, device, compile)
     with accelerator.main_process_first():
         folder = runs.open_folder(out, {"verb": task.verb, **task.identity()}, accelerator.is_main_process)
     state = runs.load_checkpoint(folder)
@@ -85,7 +85,7 @@ def train(task, out, device=None, minutes=None, on_tick=None, timer=time.monoton
     return runs.Run(averaged(nets.parts["average"], task.config.seed, accelerator.device), folder, stats)
 
 
-def prepare(task, device):
+def prepare(task, device, compile=None):
     """Puts the task on its device and makes what it trains: accelerator, Nets, and what provenance says of them."""
     accelerator, c = start(pick_device(device)), task.config
     device, world = accelerator.device, accelerator.num_processes
@@ -97,7 +97,7 @@ def prepare(task, device):
         torch.default_generator.manual_seed(c.seed)
         networks = [network.to(device, memory_format=torch.channels_last) for network in task.networks()]
     notes = {"config": asdict(c), "processes": world, "precision": "bfloat16" if bfloat16 else "float32"}
-    return accelerator, Nets.of(*networks, c, bfloat16), notes
+    return accelerator, Nets.of(*networks, c, bfloat16, compile), notes
 
 
 def pieces(first, steps, tick, unit):

@@ -1,10 +1,6 @@
 """The studies' charts hold the numbers they were given."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from charts import frontier, ladder  # noqa: E402
+from charts import frontier, ladder
 
 
 def test_frontier_shows_each_generator_and_lines_for_what_costs_nothing():

@@ -59,22 +59,18 @@ def test_class_grid_has_a_row_a_class_and_a_column_a_latent():
     cells = picture[1::9, 1::9]  # (4, 5, 3)
     assert (cells[..., 0] == np.arange(4)[:, None] * 20).all()
     assert (cells[..., 1] == cells[0, :, 1]).all() and len(set(cells[0, :, 1])) == 5
-    again = np.asarray(figures.class_grid(painted, 3, 4, columns=5, seed=7))
-    other = np.asarray(figures.class_grid(painted, 3, 4, columns=5, seed=8))
+    again, other = (np.asarray(figures.class_grid(painted, 3, 4, columns=5, seed=seed)) for seed in (7, 8))
     assert np.array_equal(picture, again) and not np.array_equal(picture, other)
     with pytest.raises(InputError, match="gave 19 images for 20 labels"):
         figures.class_grid(lambda z, y: painted(z, y)[:-1], 3, 4, columns=5)
 
 
 def test_class_grid_writes_names_at_the_left():
-    plain = figures.class_grid(painted, 3, 2, columns=5, scale=8)
-    named = figures.class_grid(painted, 3, ["cat", "automobile"], columns=5, scale=8)
+    plain, named = (figures.class_grid(painted, 3, names, 5, scale=8) for names in (2, ["cat", "automobile"]))
     margin = named.width - plain.width
-    assert margin > 20 and named.height == plain.height
-    assert np.array_equal(np.asarray(named)[:, margin:], plain)
+    assert margin > 20 and named.height == plain.height and np.array_equal(np.asarray(named)[:, margin:], plain)
     dark = np.asarray(named)[:, :margin, 0] < 128
-    ink = dark[:33].sum(), dark[33:].sum()
-    assert ink[1] > ink[0] > 10  # the longer name, in the lower row, has more ink
+    assert dark[33:].sum() > dark[:33].sum() > 10  # the longer name, in the lower row, has more ink
 
 
 def test_side_by_side_alternates_rows_of_teacher_and_student():
@@ -186,8 +182,11 @@ def test_mosaic_leaves_cells_white_and_refuses_what_does_not_fit():
     images = np.zeros((7, 2, 2, 3), np.uint8)
     picture = np.asarray(figures.mosaic(images, np.random.default_rng(0).normal(size=(7, 3))))
     assert picture.shape == (6, 6, 3) and (picture[::2, ::2, 0] == 255).sum() == 2
-    for features in (np.zeros((6, 3)), np.full((7, 3), np.nan), np.zeros(7)):
-        with pytest.raises(InputError, match="got 7 images and features"):
-            figures.mosaic(images, features)
-    with pytest.raises(InputError, match="at least 4 images"):
-        figures.mosaic(images[:3], np.zeros((3, 2)))
+    for count, features in (
+        (7, np.zeros((6, 3))),
+        (7, np.full((7, 3), np.nan)),
+        (7, np.zeros(7)),
+        (3, np.zeros((3, 2))),
+    ):
+        with pytest.raises(InputError, match=f"at least 4 images and finite .* got {count} images and features"):
+            figures.mosaic(images[:count], features)

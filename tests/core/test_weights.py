@@ -52,12 +52,6 @@ def saved(tiny, tmp_path):
     return tmp_path / "net"
 
 
-def change_tensor(folder, change):
-    state = load_file(folder / "model.safetensors")
-    change(state)
-    save_file(state, folder / "model.safetensors")
-
-
 def contents(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
@@ -130,22 +124,16 @@ def test_files_follow_the_umask(tiny, tmp_path, mask, mode):
 
 
 @pytest.mark.parametrize(
-    "name, value, dtype, told",
-    [
-        ("linear.weight", float("nan"), None, "torch.float32"),
-        ("norm.running_var", float("inf"), None, "torch.float32"),
-        ("linear.bias", 1e5, torch.float16, "torch.float16"),  # too large
-    ],
+    "name, value, dtype",
+    [("linear.weight", torch.nan, None), ("norm.running_var", torch.inf, None), ("linear.bias", 1e5, torch.float16)],
 )
-def test_weights_that_are_no_numbers_are_not_saved(tiny, saved, name, value, dtype, told):
+def test_weights_that_are_no_numbers_are_not_saved(tiny, saved, name, value, dtype):
     before = contents(saved)
     tiny.state_dict()[name].view(-1)[1] = value
-    with pytest.raises(InputError, match=f"not saved to .*net: {name} .{told}. holds NaN or infinite values"):
+    told = f"{name} .{dtype or torch.float32}. holds NaN or infinite values"  # float16: 1e5 is too large
+    with pytest.raises(InputError, match=f"not saved to .*net: {told}"):
         save_network(tiny, saved, dtype=dtype)
     assert contents(saved) == before
-    if dtype is not None:
-        save_network(tiny, saved)
-        assert load_network(saved, (Tiny,)).state_dict()[name].view(-1)[1] == value
 
 
 def test_a_failing_save_leaves_the_old_network_whole(tiny, saved):
@@ -172,24 +160,18 @@ def test_nothing_but_a_network_is_ever_replaced(tiny, tmp_path):
     assert sorted(contents(tmp_path / "empty")) == FILES
 
 
-def change_config(**changes):
-    return json.dumps({"class": "Tiny", "width": 4, "scale": 2.0, **changes})
-
-
 @pytest.mark.parametrize(
     "text, message",
     [
-        (change_config(depth=3), "config.json does not fit Tiny: .*unexpected keyword argument 'depth'"),
-        (change_config(width="wide"), "config.json does not fit Tiny: "),
-        (change_config(width=0), "config.json does not fit Tiny: width must be at least 1"),
-        (change_config(width=5), "does not fit config.json: .*linear.weight: .*2, 4.*2, 5"),
-        (json.dumps({"class": "Huge"}), "config.json: class 'Huge' is not one of Judge, Tiny"),
-        (json.dumps({"class": ["Tiny"]}), r"config.json: class \['Tiny'\] is not one of"),
+        ('{"class": "Tiny", "depth": 3}', "config.json does not fit Tiny: .*unexpected keyword argument 'depth'"),
+        ('{"class": "Tiny", "width": "wide"}', "config.json does not fit Tiny: "),
+        ('{"class": "Tiny", "width": 0}', "config.json does not fit Tiny: width must be at least 1"),
+        ('{"class": "Tiny", "width": 5}', "does not fit config.json: .*linear.weight: .*2, 4.*2, 5"),
+        ('{"class": "Huge"}', "config.json: class 'Huge' is not one of Judge, Tiny"),
+        ('{"class": ["Tiny"]}', r"config.json: class \['Tiny'\] is not one of"),
         ("[]", "class None is not one of Judge, Tiny"),
-        ("3", "class None is not one of Judge, Tiny"),
         ("{}", "class None is not one of Judge, Tiny"),
         ("{", "config.json is not valid JSON"),
-        ("", "config.json is not valid JSON"),
     ],
 )
 def test_a_config_that_does_not_fit_is_named(saved, text, message):
@@ -204,42 +186,34 @@ def test_a_fault_of_the_class_is_not_taken_for_one_of_the_config(saved, monkeypa
         load_network(saved, (Tiny,))
 
 
-def set_value(name, value):
-    return lambda state: state[name].view(-1).__setitem__(0, value)
-
-
 @pytest.mark.parametrize(
     "change, message",
     [
         (lambda state: state.pop("linear.bias"), 'does not fit config.json: .*Missing key.* "linear.bias"'),
-        (lambda state: state.clear(), 'does not fit config.json: .*Missing key.* "linear.bias"'),
         (lambda state: state.update(other=torch.ones(2)), 'does not fit config.json: .*Unexpected key.* "other"'),
         (lambda state: state.update({"linear.bias": torch.ones(3)}), r"size mismatch for linear.bias: .*\[3\].*\[2\]"),
         (lambda state: state.update({"linear.bias": torch.ones(())}), r"size mismatch for linear.bias: .*\[\].*\[2\]"),
         (lambda state: state.update({"norm.num_batches_tracked": torch.ones(0)}), "does not fit config.json"),
-        (set_value("linear.weight", float("nan")), "safetensors: linear.weight .torch.float32. holds NaN or infinite"),
-        (set_value("norm.running_mean", float("-inf")), "norm.running_mean .torch.float32. holds NaN or infinite"),
+        (lambda state: state["linear.weight"].fill_(torch.nan), "linear.weight .torch.float32. holds NaN or infinite"),
+        (lambda state: state["norm.running_mean"].fill_(-torch.inf), "norm.running_mean .torch.float32. holds NaN or"),
     ],
 )
 def test_tensors_that_do_not_fit_are_named_in_one_line(saved, change, message):
-    change_tensor(saved, change)
+    state = load_file(saved / "model.safetensors")
+    change(state)
+    save_file(state, saved / "model.safetensors")
     with pytest.raises(InputError, match=message) as caught:
         load_network(saved, (Tiny,))
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("keep", [0, 4, 60, -1])
-def test_truncated_weights_are_named(saved, keep):
+def test_what_is_truncated_or_missing_is_named(saved, tmp_path):
     path = saved / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InputError, match="net/model.safetensors cannot be read .*; restore or make it again"):
-        load_network(saved, (Tiny,))
-
-
-def test_what_is_missing_is_named(saved, tmp_path):
-    (saved / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="net/model.safetensors cannot be read"):
-        load_network(saved, (Tiny,))
+    content = path.read_bytes()
+    for keep in (0, 4, 60, len(content) - 1, None):
+        path.unlink() if keep is None else path.write_bytes(content[:keep])
+        with pytest.raises(InputError, match="net/model.safetensors cannot be read .*; restore or make it again"):
+            load_network(saved, (Tiny,))
     for nothing in (tmp_path / "nothing", saved / "provenance.json"):
         with pytest.raises(InputError, match=f"{nothing.name}/config.json is missing"):
             load_network(nothing, (Tiny,))
@@ -262,36 +236,35 @@ def test_the_hash_is_of_class_config_and_every_tensor_and_not_of_use(tiny):
 
 
 def test_provenance_says_where_weights_come_from():
-    said = provenance("gsoc-kd train", "some.zip", seconds=61.7, scores={"accuracy": 0.9}, images=128)
-    assert set(said) == {"command", "commit", "data", "hardware", "seconds", "date", "versions", "scores", "images"}
-    given = {"command": "gsoc-kd train", "data": "some.zip", "seconds": 62, "scores": {"accuracy": 0.9}, "images": 128}
+    given = dict(command="gsoc-kd train", data="some.zip", seconds=62, scores={"accuracy": 0.9}, images=128)
+    said = provenance(**{**given, "seconds": 61.7})
+    assert set(said) == {*given, "commit", "hardware", "date", "versions"}
     assert given.items() <= said.items() and said["hardware"] and len(said["date"]) == 10
     assert said["versions"]["torch"] == torch.__version__ and json.loads(json.dumps(said)) == said
     assert provenance("c", "d")["seconds"] is None and provenance("c", "d")["scores"] is None
 
 
-def git(folder, *words):
-    who = ["-c", "user.name=t", "-c", "user.email=t@t"]
-    subprocess.run(["git", "-C", folder, *who, *words], check=True, capture_output=True)
-
-
 def test_provenance_names_the_commit_of_this_package_only(tmp_path, monkeypatch):
+    def git(*words):
+        who = ["-c", "user.name=t", "-c", "user.email=t@t"]
+        subprocess.run(["git", "-C", tmp_path, *who, *words], check=True, capture_output=True)
+
     core = tmp_path / "package" / "core"
     monkeypatch.setattr(weights, "__file__", str(core / "weights.py"))
     core.mkdir(parents=True)
     (core / "weights.py").write_text("1")
     assert provenance("c", "d")["commit"] is None  # no repository
     try:
-        git(tmp_path, "init")
+        git("init")
     except OSError:
         pytest.skip("git is not installed: left out is the commit in a provenance")
-    (tmp_path / "other.py").write_text("1")
-    (tmp_path / "page.md").write_text("1")
-    git(tmp_path, "add", "other.py", "page.md")
-    git(tmp_path, "commit", "-m", "a project that has the package in its environment")
+    for name in ("other.py", "page.md"):
+        (tmp_path / name).write_text("1")
+        git("add", name)
+    git("commit", "-m", "a project that has the package in its environment")
     assert provenance("c", "d")["commit"] is None
-    git(tmp_path, "add", "package")
-    git(tmp_path, "commit", "-m", "the package")
+    git("add", "package")
+    git("commit", "-m", "the package")
     commit = provenance("c", "d")["commit"]
     assert len(commit) == 12 and int(commit, 16)
     (tmp_path / "page.md").write_text("2")

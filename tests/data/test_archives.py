@@ -46,12 +46,6 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-@pytest.fixture
-def no_decoding(monkeypatch):
-    """Call it, and from then on opening an image fails."""
-    return lambda: monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("an image was decoded"))
-
-
 def equal(a, b):
     return np.array_equal(a.images, b.images) and np.array_equal(a.labels, b.labels) and a.classes == b.classes
 
@@ -83,16 +77,17 @@ def test_a_zip_is_scaled_on_demand(tmp_path):
         (dict(labels=[*labelled(*LABELS), ("e.png", 1)]), r"dataset.json labels e.png twice"),
         (dict(labels=labelled(2, 0, 1, 3, 0)), r"label 3 of 01/d.PNG does not lie in 0..2"),
         (dict(labels=labelled(2, 0, 1, -1, 0)), r"label -1 of 01/d.PNG does not lie in 0..2"),
-        (dict(labels=labelled(2, 0, 1, 10**30, 0), classes=None), r"label 10000000000.* of 01/d.PNG does not lie in 0..5"),
+        (
+            dict(labels=labelled(2, 0, 1, 10**30, 0), classes=None),
+            r"label 10000000000.* of 01/d.PNG does not lie in 0..5",
+        ),
         (dict(labels=labelled(2, 0, 1, 1.5, 0)), r"'labels' as \[\[name, class index\].*01/d.PNG', 1.5"),
         (dict(labels=labelled(2, 0, 1, True, 0)), r"'labels' as \[\[name, class index\].*01/d.PNG', True"),
         (dict(labels=labelled(2, 0, 0, 0, 0)), r"tiny.zip: class 'green' has no images"),
         (dict(labels=labelled(2, 0, 0, 0, 0), classes=None), r"tiny.zip: class '1' has no images"),
         (dict(classes=["red", "green", "red"]), r"must be a list of different names, got \['red', 'green', 'red'\]"),
         (dict(classes="rgb"), r"'classes' in dataset.json must be a list of different names, got 'rgb'"),
-        (dict(classes=[]), r"must be a list of different names"),
         (dict(text='{"labels": null}'), r"dataset.json must hold 'labels'"),
-        (dict(text='{"label": []}'), r"dataset.json must hold 'labels'"),
         (dict(text='{"labels": [['), r"dataset.json must hold 'labels'"),
         (dict(names=[], labels=[]), r"tiny.zip holds no images"),
         (dict(raw={"01/c.png": png(X[0])[:-30]}), r"tiny.zip:01/c.png cannot be read as an image"),
@@ -143,7 +138,7 @@ def test_a_zip_damaged_anywhere_is_named(tmp_path, how):
 
 @pytest.mark.parametrize("name", ["images.npy", "labels.npy", "classes.json", "manifest.json"])
 @pytest.mark.parametrize("how", ["changed", "cut", "missing"])
-def test_the_second_load_decodes_nothing_and_a_damaged_cache_is_not_believed(tmp_path, cache, name, how, no_decoding):
+def test_the_second_load_decodes_nothing_and_a_damaged_cache_is_not_believed(tmp_path, cache, name, how, monkeypatch):
     path = write_zip(tmp_path / "tiny.zip")
     first = load_images(path)
     (entry,) = cache.iterdir()
@@ -153,16 +148,15 @@ def test_the_second_load_decodes_nothing_and_a_damaged_cache_is_not_believed(tmp
     else:
         (entry / name).write_bytes(content[:-1] + b"!" if how == "changed" else content[:-3])
     assert equal(load_images(path), first) and (entry / name).read_bytes() == content  # and it is mended
-    no_decoding()
+    monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("an image was decoded"))
     again = load_images(str(path))
     assert equal(again, first) and again.source == first.source
     assert isinstance(again.classes, tuple) and again.labels.dtype == np.int64
 
 
-@pytest.mark.parametrize("manifest", ["[]", "{}", "3", '{"sha256": {}}', '{"images.npy": null}'])
+@pytest.mark.parametrize("manifest", ["[]", '{"images.npy": null}'])
 def test_a_foreign_manifest_is_not_believed(tmp_path, cache, manifest):
-    path = write_zip(tmp_path / "tiny.zip")
-    load_images(path)
+    load_images(path := write_zip(tmp_path / "tiny.zip"))
     (entry,) = cache.iterdir()
     np.save(entry / "images.npy", 255 - X)
     (entry / "manifest.json").write_text(manifest)
@@ -219,17 +213,14 @@ def test_a_folder_is_scaled_on_demand(folder):
     (folder / "dog" / "b.png").write_bytes(png(np.full((9, 5, 3), 200, np.uint8)))
     with pytest.raises(InputError, match=r"dog/b.png is 5x9 pixels.*cat/0.png is 4x4.*size=\.\.\."):
         load_images(folder)
-    data = load_images(folder, size=2)
-    assert data.images.shape == (6, 2, 2, 3)
-    assert (data.images[4] == 90).all() and (data.images[5] == 200).all()
-    expected = Image.fromarray(X[0]).resize((2, 2), Image.LANCZOS)
-    assert np.array_equal(data.images[2], np.asarray(expected))
+    images = load_images(folder, size=2).images
+    assert images.shape == (6, 2, 2, 3) and (images[4] == 90).all() and (images[5] == 200).all()
+    assert np.array_equal(images[2], Image.fromarray(X[0]).resize((2, 2), Image.LANCZOS))
 
 
 @pytest.mark.parametrize(
     "name, content, problem",
     [
-        ("cut.png", png(LARGE)[:200], "cannot be read as an image .*"),
         ("cut.jpg", png(LARGE, "JPEG")[:300], "cannot be read as an image .*"),
         ("deep.png", png(np.full((4, 4), 40_000, np.uint16)), "cannot be read as an image .*"),  # 16 bits a pixel
         ("text.png", b"just text", "is not an image, whatever its name says"),

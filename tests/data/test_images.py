@@ -61,29 +61,24 @@ def test_labelled_images_are_counted_and_taken_class_by_class():
     two = seven.take(2)
     assert two.labels.tolist() == [0, 0, 1, 1, 2, 2] and np.array_equal(two.images, seven.images[[1, 4, 0, 3, 2, 6]])
     assert two.classes == seven.classes and two.source == seven.source
-    for per_class in (0, 1.5, True):
-        with pytest.raises(InputError, match=f"per_class must be a whole number of at least 1, not {per_class}"):
+    told = r"test has fewer than 3 images of \{'a': 2, 'c': 2\}"
+    for per_class, message in ((0, "per_class must be a whole number of at least 1, not 0"), (3, told)):
+        with pytest.raises(InputError, match=message):
             seven.take(per_class)
-    with pytest.raises(InputError, match=r"test has fewer than 3 images of \{'a': 2, 'c': 2\}"):
-        seven.take(3)
     with pytest.raises(AttributeError):
         seven.source = "other"  # frozen
 
 
 def test_other_things_than_images_are_refused(tmp_path):
     (tmp_path / "a.txt").write_text("text")
-    with pytest.raises(InputError, match="a.txt is neither a dataset zip nor a folder of classes"):
-        load_images(tmp_path / "a.txt")
-    with pytest.raises(InputError, match="nothing does not exist; give 'cifar10', a dataset zip or a folder"):
-        load_images(tmp_path / "nothing")
-    with pytest.raises(InputError, match="split must be 'train' or 'test', got 'validation'"):
-        load_images("cifar10", split="validation")
-    for size in (0, -3, 2.5, "32", True):
-        with pytest.raises(InputError, match="size must be a whole number of at least 1, not "):
-            load_images(tmp_path, size=size)
-
-
-# ---------------------------------------------------------------- CIFAR-10
+    for source, given, told in (
+        (tmp_path / "a.txt", {}, "a.txt is neither a dataset zip nor a folder of classes"),
+        (tmp_path / "nothing", {}, "nothing does not exist; give 'cifar10', a dataset zip or a folder"),
+        ("cifar10", {"split": "validation"}, "split must be 'train' or 'test', got 'validation'"),
+        (tmp_path, {"size": 0}, "size must be a whole number of at least 1, not 0"),
+    ):
+        with pytest.raises(InputError, match=told):
+            load_images(source, **given)
 
 
 def test_torchvisions_own_layout_is_read(tmp_path, monkeypatch):

@@ -1,12 +1,14 @@
 """What every network does: labels and weights alike, bad input named, one graph for torch.compile."""
 
 import copy
+import json
 
 import pytest
 import torch
 
 from gsoc_kd import networks
 from gsoc_kd.core.files import InputError
+from gsoc_kd.networks.layers import class_weights
 
 GENERATORS = {
     "conv": lambda: networks.ConvGenerator(8, 4, 16, (8, 8, 4), 4, rank=3),
@@ -22,6 +24,12 @@ DISCRIMINATORS = {
 }
 NETWORKS = GENERATORS | DISCRIMINATORS
 EVALUATED = ("conv", "projection disc")  # upsampling and spectral norm compute otherwise than in training
+OFFICIAL = [  # the defaults are those of 2022 and of StyleGAN2-ADA's `cifar`
+    (networks.DiStyleGANGenerator, 2_054_368),
+    (networks.DiStyleGANDiscriminator, 3_415_178),
+    (networks.StyleGAN2Generator, 20_215_315),
+    (networks.StyleGAN2Discriminator, 23_089_664),
+]
 
 
 def first_input(name):
@@ -34,15 +42,7 @@ def output(network, *inputs, **options):
     return result[0] if isinstance(result, tuple) else result
 
 
-@pytest.mark.parametrize(
-    "kind, count",
-    [
-        (networks.DiStyleGANGenerator, 2_054_368),  # the defaults are those of 2022
-        (networks.DiStyleGANDiscriminator, 3_415_178),
-        (networks.StyleGAN2Generator, 20_215_315),  # and of StyleGAN2-ADA's `cifar`
-        (networks.StyleGAN2Discriminator, 23_089_664),
-    ],
-)
+@pytest.mark.parametrize("kind, count", OFFICIAL)
 def test_defaults_have_the_official_number_of_parameters(kind, count):
     with torch.device("meta"):
         assert sum(p.numel() for p in kind().parameters()) == count
@@ -54,21 +54,41 @@ def test_integer_labels_are_one_hot_weights(name):
     found = output(network, x, y)
     assert found.shape == ((4,) if name in DISCRIMINATORS else (4, 3, 16, 16))
     torch.testing.assert_close(output(network, x, torch.eye(4)[y]), found, rtol=0, atol=1e-6)
+    torch.testing.assert_close(output(network, x, y.byte()), output(network, x, torch.eye(4).double()[y]))
     changes = (output(network, x, (y + 1) % 4) - found).abs().reshape(4, -1).amax(1)
     assert changes.min() > 1e-6  # the label counts
 
 
+@pytest.mark.parametrize("name", GENERATORS)
+def test_between_two_classes_the_image_moves_continuously_and_the_config_rebuilds_the_network(name):
+    network, z, t = GENERATORS[name]().eval(), torch.randn(1, 8).expand(101, -1), torch.linspace(0, 1, 101)[:, None]
+    x = network(z, (1 - t) * torch.eye(4)[0] + t * torch.eye(4)[2])  # (101, 3, 16, 16)
+    steps, whole = (x[1:] - x[:-1]).flatten(1).norm(dim=1), (x[-1] - x[0]).norm()
+    assert whole > 1e-4 and 0 < steps.min() and steps.max() < 0.1 * whole  # no jump on the way
+    again = type(network)(**json.loads(json.dumps(network.config))).eval()
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(again(z[:2], torch.tensor([0, 1])), network(z[:2], torch.tensor([0, 1])))
+
+
+def test_labels_elsewhere_are_not_looked_at():  # as on a GPU, which would have to wait
+    assert class_weights(torch.zeros(2, dtype=torch.int64, device="meta"), 3).shape == (2, 3)
+
+
+BAD_LABELS = [
+    (torch.tensor([0, 4, 0, 0]), r"0\.\.3, got 0\.\.4"),
+    (torch.tensor([-1, 1, 0, 0]), r"got -1\.\.1"),
+    (torch.zeros(4, 5), r"\(N, 4\) class weights, got \(4, 5\)"),
+    (torch.zeros(4), r"got \(4,\)"),
+    (torch.zeros(4, 4, dtype=torch.int64), "got .* torch.int64"),
+    (torch.tensor(1), r"got \(\)"),
+    (torch.tensor([0, 1, 2]), "3 labels y for 4 latents or images"),
+    ([0, 1, 2, 3], "labels y .* got no tensor but list"),
+    (None, "labels y .* got no tensor but NoneType"),
+]
+
+
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(
-    "y, named",
-    [
-        (torch.tensor([0, 4, 0, 0]), r"0\.\.3, got 0\.\.4"),
-        (torch.zeros(4, 5), r"\(N, 4\) class weights, got \(4, 5\)"),
-        (torch.tensor([0, 1, 2]), "3 labels y for 4 latents or images"),
-        ([0, 1, 2, 3], "labels y .* got no tensor but list"),
-        (None, "labels y .* got no tensor but NoneType"),
-    ],
-)
+@pytest.mark.parametrize("y, named", BAD_LABELS)
 def test_bad_labels_are_named(name, y, named):
     with pytest.raises(InputError, match=named):
         NETWORKS[name]()(first_input(name), y)

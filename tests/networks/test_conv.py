@@ -6,20 +6,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gsoc_kd.core.files import ASSETS, InputError, read_json
+from gsoc_kd.core.files import ASSETS, read_json
 from gsoc_kd.evaluation.table import cost
 from gsoc_kd.networks.conv import ConvGenerator
 from gsoc_kd.networks.distylegan import DiStyleGANGenerator, orthogonal_init
-from gsoc_kd.networks.layers import UpConv2d, class_weights, normalise_z, reestimate_batchnorm
+from gsoc_kd.networks.layers import UpConv2d, normalise_z, reestimate_batchnorm
 from gsoc_kd.training.distill import DistillConfig
-
-TINY = dict(z_dim=6, num_classes=4, widths=(16, 8, 8, 4), embed_dim=5)
 
 
 def tiny_conv(**changes):
     """A small ConvGenerator whose condition shows: gains and biases are not near 0."""
     torch.manual_seed(1)
-    network = ConvGenerator(**{**TINY, **changes}).eval()
+    network = ConvGenerator(6, 4, widths=(16, 8, 8, 4), embed_dim=5, **changes).eval()
     for name, parameter in network.named_parameters():
         if name.endswith("affine.weight"):
             torch.nn.init.normal_(parameter, std=0.5)
@@ -35,9 +33,6 @@ def tiny_distylegan():
     return DiStyleGANGenerator(z_dim=6, num_classes=4, width=16, project_dim=8).eval()
 
 
-EACH = pytest.mark.parametrize("make", [tiny_conv, tiny_residual, tiny_distylegan])
-
-
 def norms_of(network):
     return {name: m for name, m in network.named_modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)}
 
@@ -48,43 +43,6 @@ def with_statistics(network):
         norm.running_mean.normal_()
         norm.running_var.uniform_(0.5, 2)
     return network
-
-
-def test_labels_become_one_hot_rows_and_weights_stay():
-    expected = torch.tensor([[0.0, 0, 1], [1, 0, 0]])
-    for kind in (torch.int64, torch.uint8):
-        assert torch.equal(class_weights(torch.tensor([2, 0], dtype=kind), 3), expected)
-    weights = torch.tensor([[0.25, 0.75, 0]])
-    torch.testing.assert_close(class_weights(weights.double(), 3), weights, rtol=0, atol=0)  # float32
-    assert class_weights(torch.zeros(2, dtype=torch.int64, device="meta"), 3).shape == (2, 3)  # as on a GPU: no check
-
-
-@pytest.mark.parametrize(
-    "y, named",
-    [
-        (torch.tensor([-1, 1]), "got -1..1"),
-        (torch.zeros(2), "(2,)"),
-        (torch.zeros(2, 3, dtype=torch.int64), "int64"),
-        (torch.tensor(1), "()"),
-    ],
-)
-def test_bad_labels_are_named(y, named):
-    with pytest.raises(InputError) as caught:
-        class_weights(y, 3)
-    assert named in str(caught.value)
-
-
-@pytest.mark.parametrize("make", [tiny_conv, tiny_distylegan])
-def test_between_two_classes_the_image_moves_continuously(make):
-    network, z = make(), torch.randn(1, 6)
-    t = torch.linspace(0, 1, 101)[:, None]
-    a, b = F.one_hot(torch.tensor([0, 2]), 4).float()
-    x = network(z.expand(101, -1), (1 - t) * a + t * b)  # (101, 3, 32, 32)
-    ends = network(z.expand(2, -1), torch.tensor([0, 2]))
-    torch.testing.assert_close(x[[0, -1]], ends, rtol=0, atol=1e-5)
-    steps, whole = (x[1:] - x[:-1]).flatten(1).norm(dim=1), (ends[1] - ends[0]).norm()
-    assert whole > 1e-2 and steps.max() < 0.1 * whole  # no jump on the way
-    assert steps.min() > 0
 
 
 def test_distylegan_has_the_layers_of_2022():
@@ -164,14 +122,9 @@ def test_residual_blocks_follow_tinygan():
     torch.testing.assert_close(network(z, y), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [dict(), dict(rank=3), dict(block="residual")])
-def test_the_config_rebuilds_the_network_and_a_rank_makes_it_smaller(changes):
-    network, z, y = tiny_conv(**changes), torch.randn(2, 6), torch.tensor([0, 1])
-    again = ConvGenerator(**network.config).eval()
-    again.load_state_dict(network.state_dict())
-    assert torch.equal(again(z, y), network(z, y))
-    if "rank" in changes:  # 11 is 6 + 5, latent and class embedding
-        assert cost(tiny_conv())["parameters"] - cost(network)["parameters"] == 11 * 256 - (11 * 3 + 3 * 256)
+def test_a_rank_makes_the_first_layer_smaller():
+    before, after = (cost(network)["parameters"] for network in (tiny_conv(), tiny_conv(rank=3)))
+    assert before - after == 11 * 256 - (11 * 3 + 3 * 256)  # 11 is 6 + 5, latent and class embedding
 
 
 def test_the_laptop_student_is_five_times_smaller_than_its_teacher():
@@ -183,7 +136,7 @@ def test_the_laptop_student_is_five_times_smaller_than_its_teacher():
         assert theirs["parameters"] >= 5 * ours["parameters"] and theirs["macs"] >= 5 * ours["macs"]
 
 
-@EACH
+@pytest.mark.parametrize("make", [tiny_conv, tiny_residual, tiny_distylegan])
 @pytest.mark.parametrize("training", [True, False])
 def test_reestimated_statistics_are_those_of_the_layers_inputs(make, training):
     network = make().train(training)
@@ -195,9 +148,7 @@ def test_reestimated_statistics_are_those_of_the_layers_inputs(make, training):
     for z, y in batches:
         other(z, y)
     weights = [p.clone() for p in network.parameters()]
-
     reestimate_batchnorm(network, iter(batches))
-
     assert network.training == training and len(seen) >= 4
     for name, norm in norms_of(network).items():
         others = [d for d in range(seen[name][0].ndim) if d != 1]  # all but the channels

@@ -52,9 +52,7 @@ def test_the_set_up_names_every_dependency_that_colab_lacks():
 
 
 def test_the_explorers_tests_pass_with_colabs_widgets(colab, tmp_path):
-    code = (
-        "import ipywidgets, IPython, pytest; print(ipywidgets.__version__, IPython.__version__); pytest.console_main()"
-    )
+    code = "import ipywidgets as w, IPython, pytest; print(w.__version__, IPython.__version__); exit(pytest.main())"
     options = ["-q", "-p", "no:nbval", "-p", "no:cacheprovider", str(ROOT / "tests" / "explorer" / "test_widgets.py")]
     there = dict(cwd=tmp_path, env=os.environ | {"PYTHONPATH": f"{colab}{os.pathsep}{ROOT}"})
     done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, **there)

@@ -28,8 +28,8 @@ def test_a_training_is_shown_from_its_frames_and_statistics(tmp_path, monkeypatc
     shown = [step for step in range(1, 9) if (strip[..., 0] == 10 * step).sum() > 500]  # more than in a caption
     assert shown == [1, 2, 3, 5, 8]  # at about equal ratios
     assert Image.open(tmp_path / "student-curves.png").width > 300 and not list(tmp_path.glob("teacher-*.png"))
-    with pytest.raises(InputError, match="does not hold 3 rows of 2 square images"):
-        pictures.strip(run / "film" / "0000001.png", 3)
+    with pytest.raises(InputError, match="does not hold 5 rows of 2 square images"):
+        pictures.strip(run / "film" / "0000001.png", 5)
     (run / "stats.jsonl").write_text(json.dumps(rows[0]))
     with pytest.raises(InputError, match="has seen 1 thousand images, the bundled student 8 thousand"):
         pictures.training("student", run, tmp_path)

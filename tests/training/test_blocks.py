@@ -140,8 +140,10 @@ def test_a_stored_state_brings_its_moments_and_the_rate_is_still_set_by_tensor()
     first, second = (Nets.of(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1), config) for _ in range(2))
     Descent(first.parts["generator"], first.parts["optimizer"], CPU, 0.1)(first.generator(torch.ones(1, 2)).sum())
     second.load(first.state())
+    groups = zip(second.parts["optimizer"].param_groups, first.parts["optimizer"].param_groups, strict=True)
     torch.testing.assert_close(second.state(), first.state(), rtol=0, atol=0)
     descent = Descent(second.parts["generator"], second.parts["optimizer"], CPU, 0.1)
+    assert all(group["lr"] is not stored["lr"] for group, stored in groups)  # its own tensor, on its own device
     descent.rate(torch.zeros(()))
     before = second.parts["generator"].weight.clone()
     descent(second.generator(torch.ones(1, 2)).sum())
@@ -247,3 +249,16 @@ def test_a_step_without_its_descents_is_one_graph(task):
         plain = step(given)
         compiled = torch.compile(step, fullgraph=True, backend="eager")(given)
     assert len(plain) == len(compiled) and all(loss.isfinite() for loss in compiled)
+
+
+@pytest.mark.parametrize("task", ["distill", "gan"], indirect=True)
+def test_compiled_networks_give_the_same_losses(task):
+    """R1 included, which looks through the network as it is."""
+    torch._dynamo.reset()
+    found = []
+    for backend in (None, "aot_eager"):
+        _, nets, _ = prepare(task, "cpu", backend)
+        blocks = Blocks(task, nets, CPU)
+        blocks(0, 2)
+        found.append(blocks.means())
+    assert found[0] == pytest.approx(found[1], abs=1e-5) and found[0].keys() == found[1].keys()
