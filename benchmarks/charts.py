@@ -7,11 +7,8 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 
 def frontier(rows):
-    """What generators cost, in parameters and in multiply-accumulates, against CIFAR-FD: down and left is better.
-
-    rows: dicts with name, parameters, macs, cifar_fd, as `evaluation.table.row` makes them. One without a cost, such
-    as real images, is a horizontal line; "marker", of matplotlib, sets one apart.
-    """
+    """What generators cost, in parameters and in multiply-accumulates, against CIFAR-FD: down and left is better. Rows
+    are those of `evaluation.table.row`; one without a cost, such as real images, is a line, "marker" sets one apart."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, key, label in zip(panels, ("parameters", "macs"), ("parameters", "multiply-accumulates an image")):
@@ -32,10 +29,8 @@ def frontier(rows):
 
 
 def ladder(rows, title):
-    """A line for each row of {name: list of numbers}, the lowest mean at the top, with a dot for each number.
-
-    `title` says what they are; the mean of the row `base` is a vertical line.
-    """
+    """A line for each row of {name: list of numbers}, the lowest mean at the top, with a dot for each number, of which
+    `title` says what they are; the mean of the row `base` is a vertical line."""
     names = sorted(rows, key=lambda name: -mean(rows[name]))
     figure = Figure(figsize=(8, 0.8 + 0.3 * len(names)), layout="constrained")
     axes = figure.subplots()

@@ -37,7 +37,6 @@ from torch.utils.flop_counter import flop_registry
 
 import gsoc_kd as kd
 from gsoc_kd.core.checks import fast_bfloat16, hardware
-from gsoc_kd.core.files import InputError
 from gsoc_kd.core.pages import check_block, write_block
 from gsoc_kd.data.images import LabelledImages, to_uint8
 from gsoc_kd.evaluation.table import cost
@@ -83,13 +82,15 @@ def load_code(folder, name):
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise InputError(f"{folder}: {error}; give the checkout that the head of benchmarks/speed.py names") from None
+        raise kd.InputError(
+            f"{folder}: {error}; give the checkout that the head of benchmarks/speed.py names"
+        ) from None
 
 
 # ---------------------------------------------------------------- training
 
-WORKER = """  # what `elsewhere` runs: pairs a second of a training, and the peak of its memory in MB
-import json, sys, tempfile
+WORKER = r"""  # what `elsewhere` runs: pairs a second of a training, and the peak of its memory in MB
+import json, pathlib, re, sys, tempfile
 import numpy as np
 import gsoc_kd as kd
 try:
@@ -103,14 +104,15 @@ for share in (0.1, 1):  # the first warms up
     length = dict(kimg=share * float(kimg), tick_kimg=share * float(kimg))
     config = kd.DistillConfig.preset(preset, **length, bfloat16=precision == "bfloat16")
     run = kd.distill(pairs, config, tempfile.mkdtemp(dir=folder), real, "cpu")
-peak = [int(line.split()[1]) / 1000 for line in open("/proc/self/status") if line.startswith("VmHWM")]
-print(json.dumps([run.stats[-1]["pairs_per_second"], *peak]))
+status = pathlib.Path("/proc/self/status")
+peak = re.findall(r"VmHWM:\s+(\d+)", status.read_text()) if status.is_file() else [0]
+print(json.dumps([run.stats[-1]["pairs_per_second"], int(peak[0]) / 1000]))
 """
 
 
 def training(peer: Path | None = None, before: Path | None = None, pairs: int = 50_000, rounds: int = 5,
              presets: tuple[str, ...] = ("laptop", "distylegan-2022"), steps: tuple[int, ...] = (100, 10)):  # fmt: skip
-    """Pairs/s and peak memory of `distill` on the CPU; a round of each preset has so many steps."""
+    """Pairs/s and, on Linux, peak memory of `distill` on the CPU; a round of each preset has so many steps."""
     checkouts, rows = {"now": Path(kd.__file__).parents[1]} | ({"before": before} if before else {}), []
     alike, original = (Original(peer).compare_losses(), Original(peer)) if peer else ("", None)
     with tempfile.TemporaryDirectory() as folder:
@@ -330,8 +332,9 @@ MEASURES = {  # with its page, and the block there
 def main(words):
     """Prints what was measured, with where and when; with --write it goes into its page as well."""
     functions = {name: function for name, (function, *_) in MEASURES.items()}
-    parts = tyro.extras.subcommand_cli_from_dict(functions, args=[word for word in words if word != "--write"])
-    block = MEASURES[words[0]][1:] if "--write" in words else ()
+    asked = [word for word in words if word != "--write"]
+    parts = tyro.extras.subcommand_cli_from_dict(functions, args=asked)
+    block = MEASURES[asked[0]][1:] if asked != words else ()
     if block:
         check_block(*block)  # before anything is measured: `parts` is a generator
     where = f"{hardware()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
@@ -346,5 +349,5 @@ def main(words):
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except InputError as error:
+    except kd.InputError as error:
         sys.exit(f"error: {error}")

@@ -157,10 +157,9 @@ class Pretrain(NamedTuple):
             raise InputError(f"--score-ticks must be 0, not {ticks}, as these are other images than CIFAR-10's")
 
         def score(generator, row):  # what is added to the statistics of a tick
-            if row["step"] % (ticks * self.config.tick_steps):
-                return {}
-            scores = kd.evaluate(generator, device=self.device, progress=False)
-            return {name: scores[name] for name in ("cifar_fd", "class_agreement")}
+            due = not row["step"] % (ticks * self.config.tick_steps)
+            scores = kd.evaluate(generator, device=self.device, progress=False) if due else {}
+            return {name: scores[name] for name in ("cifar_fd", "class_agreement") if due}
 
         run = kd.pretrain(real, self.config, self.out, self.device, self.minutes, score if ticks else None)
         if self.publish and PartialState().is_main_process:

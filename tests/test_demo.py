@@ -1,4 +1,4 @@
-"""The demo, on tiny networks: every file it names, and no work done twice."""
+"""The demo, on tiny networks: every file it names; stopped, it goes on where it was."""
 
 import importlib
 
@@ -27,70 +27,44 @@ def tiny(seed):
     return ConvGenerator(z_dim=6, num_classes=4, widths=(8, 8, 4, 4), embed_dim=3).eval()
 
 
-@pytest.fixture
-def bundled(monkeypatch):
-    """Tiny bundled networks, and an evaluation that only notes whom it was asked about."""
-    networks, asked = {"teacher": black_box(tiny(0)), "student": tiny(1)}, []
+def test_the_demo_writes_all_it_names_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch, capsys):
+    teacher, bundled, asked, out = black_box(tiny(0)), tiny(1), [], tmp_path / "demo"
 
     def evaluate(generator):
+        if not asked:
+            asked.append("stopped")
+            raise KeyboardInterrupt
         asked.append(network_hash(black_box(generator).network))
-        return {"cifar_fd": len(asked) + 0.5, "class_agreement": 0.25, "images": 10_000}
+        return {"cifar_fd": len(asked) - 0.5, "class_agreement": 0.25, "images": 10_000}
 
-    monkeypatch.setattr(module, "load_teacher", lambda: networks["teacher"])
-    monkeypatch.setattr(module, "load_student", lambda: networks["student"])
+    monkeypatch.setattr(module, "load_teacher", lambda: teacher)
+    monkeypatch.setattr(module, "load_student", lambda: bundled)
     monkeypatch.setattr(module, "evaluate", evaluate)
     monkeypatch.setattr(module, "floor_row", lambda: {"name": NAMES[0], "cifar_fd": 0.1, "images": 10_000})
     monkeypatch.setattr(importlib.import_module("gsoc_kd.evaluation.table"), "speed", lambda generator: 1234.0)
-    return networks, asked
-
-
-def test_the_demo_writes_all_it_names_and_a_second_call_reuses_it(bundled, tmp_path, capsys):
-    (networks, asked), out = bundled, tmp_path / "demo"
+    with pytest.raises(KeyboardInterrupt):
+        module.demo(out, per_class=8, config=CONFIG)
+    stats = (out / "run" / "stats.jsonl").read_bytes()
     rows = module.demo(out, per_class=8, config=CONFIG)
+    assert (out / "run" / "stats.jsonl").read_bytes() == stats  # trained once
     printed, table = capsys.readouterr().out, (out / "table.md").read_text()
     assert {p.name for p in out.iterdir()} == {"pairs", "run", *FILES}
     assert [text for text in [*FILES, "1/4", "2/4", "3/4", "4/4", table.strip()] if text not in printed] == []
 
     pairs = load_pairs(out / "pairs")
-    assert len(pairs) == 32 and pairs.manifest["digest"] == networks["teacher"].digest
+    assert len(pairs) == 32 and pairs.manifest["digest"] == teacher.digest
     student = load_network(out / "run" / "generator", (ConvGenerator,))
-    scored = [networks["teacher"].network, networks["student"], student]
+    scored = [teacher.network, bundled, student]
     assert [row["name"] for row in rows] == NAMES and all(name in table for name in NAMES)
     assert [row["cifar_fd"] for row in rows] == [0.1, 1.5, 2.5, 3.5]
-    assert asked == [row["weights"] for row in rows[1:]] == [network_hash(network) for network in scored]
+    assert asked[1:] == [network_hash(network) for network in scored]
     assert [{key: row[key] for key in ("parameters", "macs")} for row in rows[1:]] == [cost(n) for n in scored]
-    assert {row["images_per_second"] for row in rows[1:]} == {1234.0}
-    assert read_json(out / "scores.json") == {row["name"]: row for row in rows[1:]}
+    assert {row["images_per_second"] for row in rows[1:]} == {1234.0} and read_json(out / "scores.json") == rows
 
     box = black_box(student)
     z, y = torch.from_numpy(draw_latents(7, 0, 20, 6)), torch.arange(20) % 4
-    both = side_by_side(networks["teacher"](z, y), box(z, y), columns=10, scale=3)
+    both = side_by_side(teacher(z, y), box(z, y), columns=10, scale=3)
     for name, image in (("student.png", class_grid(box, 6, ("0", "1", "2", "3"))), ("side_by_side.png", both)):
         assert np.array_equal(np.asarray(Image.open(out / name)), np.asarray(image)), name
     with Image.open(out / "film.gif") as animation:
         assert animation.n_frames == 2
-
-    assert module.demo(out, per_class=8, config=CONFIG) == rows and len(asked) == 3  # nothing is scored again
-    networks["student"] = tiny(2)  # other weights: that row alone is new
-    again = module.demo(out, per_class=8, config=CONFIG)
-    assert len(asked) == 4 and asked[3] == again[2]["weights"] == network_hash(networks["student"])
-    assert (again[2]["cifar_fd"], again[1], again[3]) == (4.5, rows[1], rows[3])
-
-
-def test_a_demo_that_was_stopped_goes_on_where_it_was(bundled, tmp_path, monkeypatch):
-    (_, asked), evaluate = bundled, module.evaluate
-
-    def stopped(generator):
-        if len(asked) == 1:
-            raise KeyboardInterrupt
-        return evaluate(generator)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "evaluate", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            module.demo(tmp_path / "demo", per_class=8, config=CONFIG)
-    assert list(read_json(tmp_path / "demo" / "scores.json")) == NAMES[1:2]
-    stats = (tmp_path / "demo" / "run" / "stats.jsonl").read_bytes()
-    rows = module.demo(tmp_path / "demo", per_class=8, config=CONFIG)
-    assert [row["name"] for row in rows] == NAMES and len(asked) == 3  # the teacher is not scored again
-    assert (tmp_path / "demo" / "run" / "stats.jsonl").read_bytes() == stats

@@ -93,10 +93,7 @@ def export(student="embedded", path="student.xml", precision: str = "fp32", seed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of converters, about themselves
         program = traced(Pictures(network), z=torch.zeros(3, network.z_dim), y=torch.zeros(3, dtype=torch.int64))
-        if path.suffix == ".onnx":
-            _write_onnx(program, path, notes)
-        else:
-            _write_openvino(program, path, notes, seed)
+        _write(program, path, notes, seed)
     return path
 
 
@@ -155,8 +152,15 @@ def _quantised(model, notes, seed):
     return quantise(model, data, STAY_FLOAT, colours, correct_bias=False)
 
 
-def _write_openvino(program, path, notes, seed):
-    """xml and bin, written beside and renamed; the xml knows the bin's hash: a mixed pair is refused."""
+def _write(program, path, notes, seed):
+    """Files are written beside and renamed; an xml knows its bin's hash: a mixed pair is refused."""
+    if path.suffix == ".onnx":
+        names = {"input_names": ["z", "y"], "output_names": ["images"]}
+        model = torch.onnx.export(program, **names, dynamo=True, verbose=False).model_proto
+        need("onnx").helper.set_model_props(model, {KEY: json.dumps(notes)})
+        with replacing_file(path) as temporary:
+            temporary.write_bytes(model.SerializeToString())
+        return
     ov = need("openvino")
     model = ov.convert_model(program)
     for port, name in zip([*model.inputs, *model.outputs], ("z", "y", "images")):
@@ -171,14 +175,6 @@ def _write_openvino(program, path, notes, seed):
             model.set_rt_info(json.dumps({**notes, "bin": sha256(made.with_suffix(".bin"))}), KEY)
         made.with_suffix(".bin").replace(path.with_suffix(".bin"))
         made.replace(path)
-
-
-def _write_onnx(program, path, notes):
-    onnx, names = need("onnx"), {"input_names": ["z", "y"], "output_names": ["images"]}
-    model = torch.onnx.export(program, **names, dynamo=True, verbose=False).model_proto
-    onnx.helper.set_model_props(model, {KEY: json.dumps(notes)})
-    with replacing_file(path) as temporary:
-        onnx.save_model(model, temporary)
 
 
 def _notes(path):

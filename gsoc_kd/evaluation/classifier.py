@@ -4,7 +4,6 @@ The classifier is trained on real images only (tools/assets.py); no generator ev
 """
 
 import copy
-from functools import lru_cache
 from unittest.mock import patch
 
 import numpy as np
@@ -60,7 +59,6 @@ class Block(nn.Module):
         return x + self.residual(x)
 
 
-@lru_cache(maxsize=1)
 def load_judge():
     """The bundled classifier, in eval mode on the CPU."""
     return load_network(EMBEDDED, (Judge,))
@@ -68,7 +66,7 @@ def load_judge():
 
 def judge_on(device=None, judge=None):
     """A copy of `judge`, by default of the bundled one, on `device`, by default a GPU if there is one."""
-    return copy.deepcopy(judge or load_judge()).to(pick_device(device), memory_format=torch.channels_last)
+    return (copy.deepcopy(judge) or load_judge()).to(pick_device(device), memory_format=torch.channels_last)
 
 
 @torch.no_grad()

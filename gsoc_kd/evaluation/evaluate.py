@@ -35,8 +35,6 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, te
         {name, hash}, floor (the scores of real images: the bundled test split, or per_class of each class of `test`
         or `real`; None if fewer would be left). inception adds fid, inception_score {mean, std}, inception_network
         {name, hash}; teacher agreement (`agreement`), cifar_fd_to_teacher and _floor; neighbours `copying`'s dict.
-
-    Raises:
         InputError: too few images for a metric; classes or sizes that do not fit; no weights or reference.
     """
     box, judge, per_class = black_box(generator, device=device), judge_on(device, judge), whole("per_class", per_class)

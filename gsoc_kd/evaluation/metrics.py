@@ -56,8 +56,8 @@ def kernel_distance(x, y, subsets=100, size=1000, seed=0):
 
         MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y),   k(a, b) = (a.b / D + 1)^3
 
-    (KID: Binkowski et al. 2018, arXiv 1801.01401, section 4), x' and y' being other rows than x and y; (mean, standard
-    deviation) over `subsets` random subsets of `size` rows each, drawn without replacement by `seed`.
+    (KID: Binkowski et al. 2018, arXiv 1801.01401, section 4), x' and y' being other rows than x and y: {mean, std} over
+    `subsets` random subsets of `size` rows each, drawn without replacement by `seed`.
     """
     x, y = rows(x, y)
     if min(len(x), len(y)) < size or size < 2:
@@ -67,7 +67,7 @@ def kernel_distance(x, y, subsets=100, size=1000, seed=0):
         a, b = (v[rng.choice(len(v), size, replace=False)].astype(np.float64) for v in (x, y))
         within = sum(_kernel_sum(v, v) - (((v * v).mean(axis=1) + 1) ** 3).sum() for v in (a, b))
         values.append(within / (size * (size - 1)) - 2 * _kernel_sum(a, b) / size**2)
-    return float(np.mean(values)), float(np.std(values))
+    return {"mean": float(np.mean(values)), "std": float(np.std(values))}
 
 
 def _kernel_sum(a, b):
@@ -76,17 +76,15 @@ def _kernel_sum(a, b):
     return (k * k).ravel() @ k.ravel()
 
 
-def inception_score(probs, splits=10, seed=0):
-    """Inception score of class probabilities (N, C), each row summing to 1 (else InputError):
+def inception_score(logits, splits=10, seed=0):
+    """Inception score of a classifier's logits (N, C), whose softmax is p(y|x):
 
         exp( E_x KL( p(y|x) || p(y) ) ),   p(y) = E_x p(y|x)
 
-    (Salimans et al. 2016, arXiv 1606.03498, section 4), between 1 and C; (mean, standard deviation) over `splits`
-    equal parts. The rows are shuffled by `seed` first: in the order of the classes each part would hold one class.
+    (Salimans et al. 2016, arXiv 1606.03498, section 4), between 1 and C: {mean, std} over `splits` equal parts. The
+    rows are shuffled by `seed` first: in the order of the classes each part would hold one class.
     """
-    probs = np.asarray(probs, np.float64)
-    if probs.ndim != 2 or not np.allclose(probs.sum(axis=1), 1, atol=1e-3) or (probs < 0).any():
-        raise InputError(f"probs must be (N, C) class probabilities whose rows sum to 1, got {probs.shape}")
+    probs = torch.as_tensor(logits, dtype=torch.float64).softmax(dim=1).numpy()
     if len(probs) < splits:
         raise InputError(f"too few images: {len(probs)} for {splits} splits; at least {splits} are needed")
     scores = []
@@ -94,12 +92,7 @@ def inception_score(probs, splits=10, seed=0):
         marginal = part.mean(axis=0, keepdims=True)  # (1, C)
         ratio = np.divide(part, marginal, out=np.ones_like(part), where=part > 0)  # 0 log 0 = 0
         scores.append(np.exp((part * np.log(ratio)).sum(axis=1).mean()))
-    return float(np.mean(scores)), float(np.std(scores))
-
-
-def logits_score(logits):
-    """{mean, std}: the inception score of a network's logits (N, C)."""
-    return dict(zip(("mean", "std"), inception_score(torch.from_numpy(logits).double().softmax(dim=1).numpy())))
+    return {"mean": float(np.mean(scores)), "std": float(np.std(scores))}
 
 
 def class_agreement(predicted, asked, num_classes):

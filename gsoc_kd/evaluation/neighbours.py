@@ -32,7 +32,11 @@ def precision_recall(real, generated, k=3):
     real, generated = rows(real, generated)
     if whole("k", k) >= min(len(real), len(generated)):
         raise InputError(f"too few images: {len(real):,} and {len(generated):,} for k={k}; each set needs more than k")
-    return _covered(generated, real, k), _covered(real, generated, k)
+    covered = []
+    for queries, points in ((generated, real), (real, generated)):
+        radii = torch.from_numpy(nearest(points, points, k + 1)[0][:, k])  # the nearest of all is the image itself
+        covered.append(torch.cat([(part <= radii).any(dim=1) for part in _distances(queries, points)]))
+    return tuple(float(inside.double().mean()) for inside in covered)
 
 
 def copying(generated, train, others):
@@ -49,19 +53,13 @@ def copying(generated, train, others):
 
 def neighbour_grid(pictures, train, judge, k=5, scale=2, seen=None):
     """PIL.Image: each generated image, uint8 (N, H, W, 3), at the left of a row, then after a gap its k nearest of
-    `train` (LabelledImages or uint8) in the features of `judge`; `seen` are those of `train`, where they are known."""
+    `train` (LabelledImages or uint8) in the features of `judge`; `seen`: those of `train`, where they are known."""
     train = getattr(train, "images", train)
     seen = features(train, judge)[0] if seen is None else seen
     _, near = nearest(features(pictures, judge)[0], seen, k)  # (N, k)
     gap = np.full((len(pictures), 1, *pictures.shape[1:]), 255, np.uint8)
     lines = np.concatenate([pictures[:, None], gap, train[near]], axis=1)  # (N, 2 + k, H, W, 3)
     return grid(lines.reshape(-1, *pictures.shape[1:]), columns=2 + k, scale=scale)
-
-
-def _covered(queries, points, k):
-    """Share of `queries` that lie in the ball of at least one of `points`."""
-    radii = torch.cat([part.kthvalue(k + 1, dim=1).values for part in _distances(points, points)])  # itself is 1
-    return float(torch.cat([(part <= radii).any(dim=1) for part in _distances(queries, points)]).double().mean())
 
 
 def _distances(queries, points):

@@ -9,7 +9,7 @@ from ..core.files import ASSETS, InputError, read_json, replacing_file, sha256, 
 from ..core.weights import network_hash, provenance
 from ..data.images import CIFAR10_CLASSES
 from .classifier import features
-from .metrics import Statistics, class_agreement, frechet_distance, kernel_distance, logits_score, statistics
+from .metrics import Statistics, class_agreement, frechet_distance, inception_score, kernel_distance, statistics
 from .neighbours import precision_recall
 
 KEPT = 5000  # real features kept for the kernel distance, equally many of each class
@@ -57,12 +57,12 @@ def judge_scores(reference, found, logits, labels, judge):
     of_class = [statistics(f, f"images of {name!r}") for f, name in zip(by_class, names)]
     scores = {"cifar_fd": frechet_distance(statistics(found), reference.overall)}
     scores["cifar_fd_per_class"] = dict(zip(names, map(frechet_distance, of_class, reference.per_class)))
-    scores["cifar_kid"] = dict(zip(("mean", "std"), kernel_distance(found, reference.features)))
+    scores["cifar_kid"] = kernel_distance(found, reference.features)
     scores |= {"cifar_precision": precision, "cifar_recall": recall, "cifar_precision_recall_images": len(ours)}
     scores |= dict.fromkeys(("cifar_is", "class_agreement", "class_agreement_per_class"))
     if names == tuple(getattr(judge, "classes", CIFAR10_CLASSES)):
         scores["class_agreement"], shares = class_agreement(logits.argmax(axis=1), labels, len(names))
-        scores |= {"cifar_is": logits_score(logits), "class_agreement_per_class": dict(zip(names, shares))}
+        scores |= {"cifar_is": inception_score(logits), "class_agreement_per_class": dict(zip(names, shares))}
     return scores
 
 
@@ -103,7 +103,7 @@ class RealImages:
 
         def scores(found, logits, real):
             distance = frechet_distance(statistics(found), statistics(real, "real images"))
-            return {"fid": distance, "inception_score": logits_score(logits)}
+            return {"fid": distance, "inception_score": inception_score(logits)}
 
         if self.held is not None and min(len(self.held), len(self.rest)) > network.feature_width:
             self.reference.floor.update(scores(seen[self.held], real_logits[self.held], seen[self.rest]))

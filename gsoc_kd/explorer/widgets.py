@@ -34,15 +34,16 @@ def explore(student="embedded", teacher="embedded", classes=None, scale=8):
 
     Returns an ipywidgets VBox (7.7 and 8.1). Its `.parts` names the widgets: `parts.seed.value = 3` moves a slider.
     """
-    bundled = isinstance(student, str) and student == "embedded"
+    known = CIFAR10_CLASSES if isinstance(student, str) and student == "embedded" else None
     student, teacher = load_student(student), None if teacher is None else load_teacher(teacher)
-    if teacher is not None and sizes(teacher) != sizes(student):
-        differ = f"the student takes (z_dim, classes) {sizes(student)}, the teacher {sizes(teacher)}"
+    z_dim, count = sizes(student)
+    if teacher is not None and sizes(teacher) != (z_dim, count):
+        differ = f"the student takes (z_dim, classes) {z_dim, count}, the teacher {sizes(teacher)}"
         raise InputError(f"{differ}: give the teacher that it was distilled from, or teacher=None")
-    names = classes or getattr(teacher, "classes", None) or (CIFAR10_CLASSES if bundled else range(student.num_classes))
-    if len(names) != student.num_classes:
-        raise InputError(f"classes has {len(names)} names, the student {student.num_classes} classes")
-    parts, app = _widgets(names := [str(name) for name in names], teacher)
+    names = [str(name) for name in classes or getattr(teacher, "classes", known) or range(count)]
+    if len(names) != count:
+        raise InputError(f"classes has {len(names)} names, the student {count} classes")
+    parts, app = _widgets(names, teacher)
     _connect(parts, names, student, teacher, scale)
     app.parts = parts
     return app
@@ -71,14 +72,12 @@ def _connect(parts, names, student, teacher, scale):
     def show_teacher(answer):
         point, png = answer
         show("teacher", point, png)
-        between = 0 < point["mix"] < 1 and point["to"] != point["y"]
         shown = names[dominating(point["y"], point["to"], point["mix"])]
-        parts.note.value = f"A teacher takes one class only; it shows {escape(shown)}." if between else ""
-        parts.title.value = "teacher"
+        between = 0 < point["mix"] < 1 and point["to"] != point["y"]
+        say("teacher", f"A teacher takes one class only; it shows {shown}." if between else "")
 
-    def teacher_failed(error):
-        parts.title.value = "teacher: no picture"
-        parts.note.value = escape(f"{type(error).__name__}: {error}")
+    def say(title, note):
+        parts.title.value, parts.note.value = title, escape(note)
 
     def redraw(_=None):
         point, beside = where(), teacher is not None and parts.beside.value
@@ -92,7 +91,8 @@ def _connect(parts, names, student, teacher, scale):
         parts.seed.value = (parts.seed.value + 1 + secrets.randbelow(SEEDS - 1)) % SEEDS  # never the same
         parts.walk.value = 0.0  # at the walk's end the first seed is not seen
 
-    ask_teacher = Newest(draw_teacher, show_teacher, teacher_failed)
+    failed = "teacher: no picture"
+    ask_teacher = Newest(draw_teacher, show_teacher, lambda error: say(failed, f"{type(error).__name__}: {error}"))
     if teacher is not None:
         show_teacher(draw_teacher(where(), teacher.psi))  # the first one at once: if it fails, explore() does
     show("student", where(), draw(student, where()))
@@ -130,8 +130,8 @@ def _widgets(names, teacher):
     controls = [parts.seed, parts.new_seed, parts.to, parts.mix, parts.seed_to, parts.walk]
     if teacher is not None:  # a black box shows no knob that it has not
         made = "" if psi == 1 else f"; this one was made with psi {psi:g}"
-        has_psi, none = isinstance(teacher.network, StyleGAN2Generator), "truncation: only StyleGAN2 teachers have one"
-        controls += [parts.beside, parts.psi if has_psi else widgets.Label(f"{none}{made}")]
+        label = widgets.Label(f"truncation: only StyleGAN2 teachers have one{made}")
+        controls += [parts.beside, parts.psi if isinstance(teacher.network, StyleGAN2Generator) else label]
     column = {"margin": "0 1em 0 0", "align_items": "flex-start"}  # not stretched to the width of a note
     left = widgets.VBox([widgets.Label("student"), parts.student, parts.save_student], layout=column)
     column = column | {"display": "none" if teacher is None else None}

@@ -2,7 +2,7 @@
 
 The *mapping* network turns latent z and label y into a style w. The *synthesis* network starts from a learned 4x4
 image, doubles its size block by block, and lets w say, in every convolution, how much each channel counts. Written
-from the papers; tests/networks/test_stylegan2.py reproduces numbers recorded from the official networks.
+from the papers; tests/teachers/test_official.py reproduces numbers recorded from the official networks.
     [1] Karras et al. 2018, "A style-based generator architecture for GANs", arXiv 1812.04948
     [2] Karras et al. 2019, "Analyzing and improving the image quality of StyleGAN", arXiv 1912.04958
     [3] Karras et al. 2020, "Training GANs with limited data" (StyleGAN2-ADA), arXiv 2006.06676

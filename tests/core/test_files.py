@@ -107,18 +107,13 @@ def test_a_folder_caught_between_old_and_new_comes_back(tmp_path):
         assert names(tmp_path) == ["folder"] and (tmp_path / "folder" / "a").read_text() == "old"
 
 
-def test_json_round_trip(tmp_path):
-    value = {"name": "Größe", "list": [1, 2.5, None, True], "nested": {"a": "b"}}
-    write_json(tmp_path / "f.json", value)
+def test_json_comes_back_and_what_is_missing_or_damaged_is_named(tmp_path):
+    path, value = tmp_path / "f.json", {"name": "Größe", "list": [1, 2.5, None, True], "nested": {"a": "b"}}
+    write_json(path, value)
     with pytest.raises(TypeError):
-        write_json(tmp_path / "f.json", {"a": object()})
-    assert read_json(tmp_path / "f.json") == value and names(tmp_path) == ["f.json"]
-    text = (tmp_path / "f.json").read_text()
-    assert text.startswith("{\n  ") and text.endswith("}\n")  # readable
-
-
-def test_json_missing_or_damaged_is_named(tmp_path):
-    path = tmp_path / "f.json"
+        write_json(path, {"a": object()})
+    assert read_json(path) == value and names(tmp_path) == ["f.json"] and path.read_text().startswith("{\n  ")
+    path.unlink()
     for missing in (path, path / "of a file"):
         with pytest.raises(InputError, match=f"{missing.name} is missing"):
             read_json(missing)

@@ -136,20 +136,14 @@ def test_onnx_in_openvino_and_in_onnxruntime(conv, tmp_path):
         assert found.dtype == np.uint8 and np.abs(found.astype(int) - in_pytorch(network, z, y)).max() <= 1
 
 
-def test_a_runner_is_a_black_box_and_what_goes_into_it_is_checked(conv):
+def test_a_runner_is_a_black_box(conv):
     network, _, runner = conv
     box, (z, y) = kd.black_box(runner), inputs(runner, 4)
     assert (box.z_dim, box.num_classes, box.resolution, box.classes) == (8, 3, 8, ("0", "1", "2"))
     assert box.name == "student (fp32)" and box.digest == network_hash(network)
     assert np.array_equal(box(torch.from_numpy(z), y.tolist()), runner(z, y))
-    for bad_z, bad_y, told in (
-        (z, [0, 1, 2, 3], "label 3 in row 3 is out of range"),
-        (z, y[:3], "4 latents but 3 labels"),
-        (z[:, :7], y, r"shape \(N, 8\)"),
-        (np.where(z == z[2, 0], np.nan, z), y, "not finite in row 2"),
-    ):
-        with pytest.raises(kd.InputError, match=told):
-            box(bad_z, bad_y)
+    with pytest.raises(kd.InputError, match="label 3 in row 3 is out of range"):  # checked as any Teacher's
+        runner(z, [0, 1, 2, 3])
 
 
 def test_files_that_export_did_not_write_are_kept_and_refused(conv, tmp_path):

@@ -24,22 +24,16 @@ TEACHER = Teacher(painted, z_dim=4, num_classes=3, resolution=8, name="painter")
 
 
 def test_distances_of_pairs_by_hand():
-    theirs = np.zeros((4, 2, 2, 3), np.uint8)
+    theirs, two = np.zeros((4, 2, 2, 3), np.uint8), replace(TEACHER, num_classes=2, classes=None)
     theirs[1] += 10  # classes 0 0 1 1; levels 0 10, 0 0
-    ours, labels = theirs + np.uint8(6), np.array([0, 0, 1, 1])
     expected = np.array([[0, 0], [3, 4], [0, 0], [0, 0]], float)
-    distances = {"feature_distance": 2, "feature_distance_other_noise": 2.5}
-    by_hand = {"l1": 6, "l1_other_noise": 5, **distances}
-    assert pair_agreement(ours, theirs, expected + [0, 2], expected, labels) == by_hand
-    mixed = np.array([0, 2, 1, 3])  # the order does not matter
-    same = pair_agreement(ours[mixed], theirs[mixed], expected[mixed], expected[mixed], labels[mixed])
-    assert same == {**by_hand, "feature_distance": 0}
-    with pytest.raises(InputError, match="one of class 1; at least 2 a class"):
-        pair_agreement(ours[:3], theirs[:3], expected[:3], expected[:3], labels[:3])
+    by_hand = {"l1": 6, "l1_other_noise": 5, "feature_distance": 2, "feature_distance_other_noise": 2.5}
+    told = {"teacher": "painter", "images": 4, "seed": 7}
+    assert pair_agreement(theirs + np.uint8(6), theirs, expected + [0, 2], expected, two, 7) == by_hand | told
 
 
 def test_a_copy_agrees_and_other_noise_does_not():
-    options = dict(per_class=50, judge=TinyJudge(), progress=False, batch=20)
+    options = dict(per_class=50, judge=TinyJudge(), progress=False)
     same = agreement(TEACHER, TEACHER, **options)
     assert (same["l1"], same["feature_distance"], same["images"], same["seed"]) == (0, 0, 150, 1000)
     assert same["teacher"] == "painter" and 10 < same["l1_other_noise"] < 35

@@ -1,71 +1,106 @@
-"""The evaluation classifier: what its numbers mean, how good it is; and no generator trains against it."""
+"""The evaluation classifier, Inception, and how images go through them."""
 
-import ast
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
+from pytorch_fid import inception
+from torch import nn
 
-import gsoc_kd
+from gsoc_kd.core.files import InputError, sha256
 from gsoc_kd.core.weights import network_hash
 from gsoc_kd.data.images import LabelledImages
-from gsoc_kd.evaluation.classifier import EMBEDDED, Judge, accuracy, judge_on, load_judge
-
-PACKAGE = Path(gsoc_kd.__file__).parent
+from gsoc_kd.evaluation.classifier import EMBEDDED, InceptionFeatures, Judge, accuracy, features, judge_on, load_judge
 
 
-def test_features_and_logits_are_those_of_features_and_forward():
-    judge = Judge(num_classes=5, widths=(4, 6, 8)).eval()
-    x = torch.randn(3, 3, 32, 32)
-    features, logits = judge.features_and_logits(x)
-    assert features.shape == (3, judge.feature_width) == (3, 8) and logits.shape == (3, 5)
-    assert torch.equal(features, judge.features(x)) and torch.equal(logits, judge(x))
-    torch.testing.assert_close(logits, features @ judge.linear.weight.T + judge.linear.bias)
-    assert torch.equal(features, judge.blocks(judge.stem(x)).flatten(2).max(2).values)
-    assert (features >= 0).all() and features.std() > 0  # the maximum of a sum of rectified maps
-    torch.testing.assert_close(logits[2:3], judge(x[2:3]), atol=1e-5, rtol=1e-5)  # an image is judged alone
-
-
-class Brightness(torch.nn.Module):
+class Brightness(nn.Module):
     """Feature: the mean of all pixels. Says class 1 of bright images."""
 
     def __init__(self):
         super().__init__()
-        self.unused = torch.nn.Parameter(torch.zeros(1))
+        self.unused = nn.Parameter(torch.zeros(1))
 
-    def features(self, x):
-        return x.mean((1, 2, 3))[:, None]
-
-    def forward(self, x):
-        return torch.cat([-self.features(x), self.features(x)], 1)
+    def features_and_logits(self, x):
+        level = x.mean((1, 2, 3))[:, None]
+        return level, torch.cat([-level, level], 1)
 
 
-def test_accuracy_counts_every_image_once():
-    images = np.full((7, 4, 4, 3), 30, np.uint8)
-    images[[1, 2, 6]] = 220
-    data = LabelledImages(images, np.array([0, 1, 0, 0, 1, 0, 1]), ("dark", "bright"), "test")
-    assert accuracy(Brightness(), data) == 5 / 7  # images 2 and 4 are labelled otherwise
+def test_features_are_the_input_of_the_last_layer():
+    judge = Judge(num_classes=5, widths=(4, 6, 8)).eval()
+    x = torch.randn(3, 3, 32, 32)
+    found, logits = judge.features_and_logits(x)
+    assert found.shape == (3, judge.feature_width) == (3, 8) and logits.shape == (3, 5)
+    assert torch.equal(logits, judge(x))
+    torch.testing.assert_close(logits, found @ judge.linear.weight.T + judge.linear.bias)
+    assert torch.equal(found, judge.blocks(judge.stem(x)).flatten(2).max(2).values)
+    assert (found >= 0).all() and found.std() > 0  # the maximum of a sum of rectified maps
+    torch.testing.assert_close(logits[2:3], judge(x[2:3]), atol=1e-5, rtol=1e-5)  # an image is judged alone
 
 
 def test_the_bundled_classifier_is_small_says_how_it_came_about_and_is_copied_to_score():
     judge, said = load_judge(), json.loads((EMBEDDED / "provenance.json").read_text())
     assert sum(p.stat().st_size for p in EMBEDDED.iterdir()) <= 1.5e6
     assert judge.feature_width <= 256 and judge.num_classes == 10 and not judge.training
-    assert judge.features(torch.zeros(1, 3, 32, 32)).shape == (1, judge.feature_width)
     assert said["command"] and said["seconds"] > 0 and 0.91 <= said["scores"]["test_accuracy"] <= 1
     assert "50000 images" in said["data"] and "10000 images" in said["data"]
-    assert judge_on("cpu") is not load_judge() and network_hash(judge_on("cpu")) == network_hash(judge)
-    assert judge_on("cpu", Judge(num_classes=3)).num_classes == 3
+    assert network_hash(judge_on("cpu")) == network_hash(judge)
+    own = Judge(num_classes=3)
+    assert judge_on("cpu", own) is not own and judge_on("cpu", own).num_classes == 3
 
 
-@pytest.mark.parametrize("stage", ["core", "data", "networks", "teachers", "pairs", "training"])
-def test_what_trains_generators_never_meets_the_classifier(stage):
-    """It scores; a network trained against its own judge would only learn to please it. Imports go down only."""
-    for path in (PACKAGE / stage).glob("*.py"):
-        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        lines = [ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
-        own = [line for line in lines if line.startswith("from .") or "gsoc_kd" in line]
-        higher = ("evaluation", "deployment", "explorer", "from .. import", "import gsoc_kd", "from gsoc_kd import")
-        assert not [line for line in own if any(word in line for word in higher)], path
+def test_features_of_an_array_and_accuracy_of_labelled_images():
+    images, network = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8), Judge(3, (4, 6, 8))
+    found, logits = features(images, network.train(), batch=4)
+    assert found.dtype == logits.dtype == np.float32 and network.training
+    with torch.no_grad():
+        expected = network.eval().features_and_logits(torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1)
+    np.testing.assert_allclose(found, expected[0], atol=1e-5)
+    np.testing.assert_allclose(logits, expected[1], atol=1e-5)
+    np.testing.assert_allclose(features(images, network, progress="features")[0], found, atol=1e-5)
+    for bad in (np.zeros((2, 3, 4, 4), np.float32), images[:0]):
+        with pytest.raises(InputError, match=r"\(N, H, W, 3\) uint8 and at least one, got"):
+            features(bad, network)
+    images = np.full((7, 4, 4, 3), 30, np.uint8)
+    images[[1, 2, 6]] = 220
+    data = LabelledImages(images, np.array([0, 1, 0, 0, 1, 0, 1]), ("dark", "bright"), "test")
+    assert accuracy(Brightness(), data) == 5 / 7  # images 2 and 4 are labelled otherwise
+
+
+def test_inception_features_are_those_of_the_whole_network(tmp_path):
+    with pytest.MonkeyPatch.context() as patch:  # pytorch-fid's network with random weights
+        patch.setattr(inception, "load_state_dict_from_url", lambda *args, **kwargs: None)
+        patch.setattr(torchvision.models.Inception3, "load_state_dict", lambda self, state: None)
+        network = inception.fid_inception_v3().eval()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)  # the default would shrink the signal to nothing
+    path = tmp_path / "weights.pth"  # like the one that it downloads
+    torch.save(network.state_dict(), path)
+    ours = InceptionFeatures(path)
+    assert ours.digest == sha256(path) and not ours.training
+    path.unlink()  # 91 MB
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    found, logits = features(images, ours)
+    x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    x = nn.functional.interpolate(x, (299, 299), mode="bilinear", align_corners=False) * 2 - 1
+    pooled = []
+    network.avgpool.register_forward_hook(lambda module, args, out: pooled.append(out.flatten(1)))
+    with torch.no_grad():
+        expected = network(x) - network.fc.bias
+    assert found.shape == (2, 2048) and logits.shape == (2, 1008)
+    np.testing.assert_allclose(found, pooled[0].numpy(), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(logits, expected.numpy(), rtol=1e-3, atol=1e-6)
+    assert np.abs(found[0] - found[1]).max() > 1e-5  # the comparison is not between constants
+
+
+def test_inception_without_weights_says_where_they_are(tmp_path, monkeypatch):
+    (tmp_path / "other.pth").write_bytes(b"not weights")
+    for name in ("nowhere.pth", "other.pth"):
+        with pytest.raises(InputError, match=f"{name} is no file of .* download .*pt_inception-2015-12-05"):
+            InceptionFeatures(tmp_path / name)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))  # and tests have no network
+    with pytest.raises(InputError, match="is no file of .*offline.* download .*pt_inception"):
+        InceptionFeatures("download")
+    assert not list((tmp_path / "checkpoints").iterdir())

@@ -13,9 +13,8 @@ from torch import nn
 
 from gsoc_kd.core.files import InputError
 from gsoc_kd.data.images import CIFAR10_CLASSES, LabelledImages, load_images, to_float
-from gsoc_kd.evaluation.classifier import EMBEDDED, accuracy, load_judge
+from gsoc_kd.evaluation.classifier import EMBEDDED, accuracy, features, load_judge
 from gsoc_kd.evaluation.evaluate import evaluate
-from gsoc_kd.evaluation.features import features
 from gsoc_kd.evaluation.metrics import frechet_distance, kernel_distance, statistics
 from gsoc_kd.evaluation.neighbours import precision_recall
 from gsoc_kd.evaluation.reference import compute_reference, judge_scores, load_reference
@@ -71,9 +70,10 @@ def replay(data, permute=(0, 1, 2)):
     return Teacher(lambda z, y: np.stack([next(shown[c]) for c in y.tolist()]), 4, 3, 8, name="replay")
 
 
-JUDGE = TinyJudge()
+JUDGE, TRAIN, TEST = TinyJudge(), coloured(800, 0), coloured(PER_CLASS, 1, "test")
 FEW, OTHER = coloured(700, 0), coloured(700, 1, "test", ("a", "b", "c"))
-against_real = functools.partial(evaluate, per_class=PER_CLASS, judge=JUDGE, progress=False)
+against = functools.partial(evaluate, per_class=PER_CLASS, judge=JUDGE, progress=False)
+score = functools.partial(against, real=TRAIN, test=TEST)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,41 +88,31 @@ def few_subsets():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("assets")
-    compute_reference(coloured(800, 0), coloured(PER_CLASS, 1, "test"), JUDGE, folder, progress=False)
+    compute_reference(TRAIN, TEST, JUDGE, folder)
     return folder
 
 
-@pytest.fixture(scope="module")
-def score(folder):
-    """`against_real`, but against the stored reference."""
-    return functools.partial(against_real, reference=load_reference(folder, JUDGE))
-
-
 def test_the_reference_holds_the_statistics_of_the_training_images_every_time_the_same(folder, tmp_path):
-    train, reference = coloured(800, 0), load_reference(folder, JUDGE)
-    found, _ = features(train.images, JUDGE)
+    reference, (found, _) = load_reference(folder, JUDGE), features(TRAIN.images, JUDGE)
     np.testing.assert_allclose(reference.overall.mean, found.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(reference.overall.cov, np.cov(found, rowvar=False), atol=1e-6)
-    np.testing.assert_allclose(reference.per_class[1].mean, found[train.labels == 1].mean(axis=0), atol=1e-6)
-    np.testing.assert_allclose(reference.per_class[2].cov, np.cov(found[train.labels == 2], rowvar=False), atol=1e-6)
+    np.testing.assert_allclose(reference.per_class[1].mean, found[TRAIN.labels == 1].mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(reference.per_class[2].cov, np.cov(found[TRAIN.labels == 2], rowvar=False), atol=1e-6)
     assert [s.count for s in reference.per_class] == [800] * 3 and reference.overall.count == 2400
     assert reference.features.shape == (2400, 12) and reference.features.dtype == np.float16
-    assert (reference.classes, reference.split, reference.resolution) == (CLASSES, "train", 8)
+    assert (reference.classes, reference.source, reference.resolution) == (CLASSES, "train", 8)
     with np.load(folder / "reference.npz") as stored:
         kinds = {name: stored[name].dtype.name for name in stored}
     assert kinds == dict.fromkeys(["mean", "cov", "class_mean", "class_cov"], "float32") | {"features": "float16"}
-    compute_reference(train, coloured(PER_CLASS, 1, "test"), JUDGE, tmp_path, progress=False)
+    compute_reference(TRAIN, TEST, JUDGE, tmp_path)
     assert all((tmp_path / f.name).read_bytes() == f.read_bytes() for f in folder.iterdir())
 
 
-def test_the_floor_is_the_score_of_the_test_images(folder, score):
-    about = json.loads((folder / "reference.json").read_text())
-    assert about["train"]["images"] == 2400
-    assert about["test"] == {"split": "test", "images": 1200, "per_class": dict.fromkeys(CLASSES, 400)}
-    scores = score(replay(coloured(PER_CLASS, 1, "test")))
-    measured = {key: scores[key] for key in about["floor"] if key != "split"}
-    assert scores["floor"] == about["floor"] == {"split": "test", **measured}
-    assert floor_row(scores["floor"])["cifar_fd"] == scores["cifar_fd"]
+def test_the_floor_is_the_score_of_the_test_images(folder):
+    scores, floor = score(replay(TEST)), load_reference(folder).floor
+    measured = {key: scores[key] for key in floor if key != "split"}
+    assert scores["floor"] == floor == {"split": "test", **measured}
+    assert floor_row(floor)["cifar_fd"] == scores["cifar_fd"] and floor["images"] == 1200
 
 
 def test_a_reference_that_does_not_fit_is_refused(folder, tmp_path):
@@ -130,7 +120,7 @@ def test_a_reference_that_does_not_fit_is_refused(folder, tmp_path):
         load_reference(tmp_path)
     with pytest.raises(InputError, match="made with judge [0-9a-f]{12}, but the judge here is [0-9a-f]{12};"):
         load_reference(folder, TinyJudge(gain=2))
-    with pytest.raises(InputError, match="different classes"):
+    with pytest.raises(InputError, match="train and test differ in classes or size"):
         compute_reference(FEW, OTHER, JUDGE, tmp_path)
     assert not list(tmp_path.iterdir())
     about = json.loads((folder / "reference.json").read_text())
@@ -149,7 +139,7 @@ def test_a_reference_that_does_not_fit_is_refused(folder, tmp_path):
 
 def test_real_images_replayed_are_perfect():
     real = coloured(PER_CLASS, 2)
-    scores = against_real(replay(real), real=real)
+    scores = against(replay(real), real=real)
     assert scores["cifar_fd"] < 1e-9 and max(scores["cifar_fd_per_class"].values()) < 1e-9
     assert abs(scores["cifar_kid"]["mean"]) < 1e-3
     assert (scores["cifar_precision"], scores["cifar_recall"]) == (1, 1)
@@ -163,10 +153,10 @@ def test_real_images_replayed_are_perfect():
     renamed = replace(real, classes=("a", "b", "c"))  # the classifier does not know these
     unknown = {"class_agreement": None, "class_agreement_per_class": None, "cifar_is": None}
     unknown["cifar_fd_per_class"] = dict(zip("abc", scores["cifar_fd_per_class"].values()))
-    assert against_real(replay(renamed), real=renamed) == scores | unknown
+    assert against(replay(renamed), real=renamed) == scores | unknown
 
 
-def test_images_of_the_wrong_class_cost_agreement_and_the_distance_of_a_class(score):
+def test_images_of_the_wrong_class_cost_agreement_and_the_distance_of_a_class():
     scores = score(replay(coloured(PER_CLASS, 2), permute=(1, 0, 2)))
     assert scores["class_agreement"] == pytest.approx(1 / 3)
     assert scores["class_agreement_per_class"] == {"red": 0.0, "green": 0.0, "blue": 1.0}
@@ -175,7 +165,7 @@ def test_images_of_the_wrong_class_cost_agreement_and_the_distance_of_a_class(sc
     assert scores["cifar_fd_per_class"] == {"red": shift, "green": shift, "blue": pytest.approx(0, abs=1e-2)}
 
 
-def test_a_network_is_scored_the_same_every_time(score, folder):
+def test_a_network_is_scored_the_same_every_time():
     network = TinyGenerator()
     first = score(network)
     assert score(network) == first
@@ -186,7 +176,8 @@ def test_a_network_is_scored_the_same_every_time(score, folder):
         images = torch.cat([network(z, torch.full((PER_CLASS,), c)) for c, z in enumerate(latents)])
         x = to_float((images * 127.5 + 127.5).round().to(torch.uint8).permute(0, 2, 3, 1))
         found = statistics(JUDGE.features_and_logits(x)[0].numpy())
-    assert first["cifar_fd"] == pytest.approx(frechet_distance(found, load_reference(folder).overall), rel=1e-4)
+    real = statistics(features(TRAIN.images, JUDGE)[0])
+    assert first["cifar_fd"] == pytest.approx(frechet_distance(found, real), rel=1e-4)
 
 
 def test_precision_and_recall_use_equally_many_of_each_class(folder):
@@ -199,7 +190,7 @@ def test_precision_and_recall_use_equally_many_of_each_class(folder):
         assert scores["cifar_precision_recall_images"] == 3 * used and 0.5 < scores["cifar_recall"] < 1
 
 
-def test_a_teacher_is_agreed_with_pair_by_pair_and_as_a_set(score):
+def test_a_teacher_is_agreed_with_pair_by_pair_and_as_a_set():
     network = TinyGenerator(z_dim=4)
     scores, plain = score(network, teacher=network), score(network)
     same = scores["agreement"]
@@ -217,30 +208,19 @@ def test_a_teacher_is_agreed_with_pair_by_pair_and_as_a_set(score):
 
 def test_copies_of_training_images_are_found(tmp_path):
     png, real, test = tmp_path / "n.png", coloured(PER_CLASS, 2), coloured(PER_CLASS, 7, "test")
-    scores = against_real(replay(real), real=real, test=test, neighbours=png)
+    scores = against(replay(real), real=real, test=test, neighbours=png)
     assert scores["nearest_training"]["closer"] == 1 and scores["nearest_training"]["median"] < 1e-6
     assert scores["floor"]["split"] == "test" and scores["floor"]["images"] == 1200
     with Image.open(png) as shown:
         assert shown.size == (1 + 7 * 17, 1 + 3 * 17)  # a row for each class, 5 neighbours
     new = coloured(PER_CLASS, 8)
-    fresh = against_real(replay(new), real=real, test=test, neighbours=png)
-    held = against_real(replay(new), real=coloured(800, 3), neighbours=png)  # without `test`, held out of `real`
+    fresh = against(replay(new), real=real, test=test, neighbours=png)
+    held = against(replay(new), real=coloured(800, 3), neighbours=png)  # without `test`, held out of `real`
     for scores in (fresh, held):
         assert scores["nearest_training"]["closer"] == pytest.approx(0.5, abs=0.1)
     floor = held["floor"]
     assert floor["split"] == "held out of train" and floor["images"] == 1200 and floor["class_agreement"] == 1
     assert 0 < floor["cifar_fd"] < 1e-3 and 0 < held["cifar_fd"] < 1e-3
-
-
-def test_a_mosaic_of_the_scored_images_is_drawn(score, tmp_path, monkeypatch):
-    pytest.importorskip("sklearn", reason="t-SNE is left out")
-    generator, path = TinyGenerator(), tmp_path / "map.png"
-    assert score(generator, mosaic=path) == score(generator)
-    with Image.open(path) as shown:
-        assert shown.size == (8 * 20, 8 * 20)  # 400 of the 1,200 images
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match="pip install scikit-learn"):
-        score(generator, mosaic=path)
 
 
 def test_fid_and_inception_score(monkeypatch):
@@ -252,7 +232,7 @@ def test_fid_and_inception_score(monkeypatch):
             super().__init__(gain=100)  # certain of every image
 
     monkeypatch.setitem(evaluate.__globals__, "InceptionFeatures", Stub)
-    scores = against_real(replay(coloured(PER_CLASS, 2)), real=coloured(800, 3), inception="weights.pth")
+    scores = against(replay(coloured(PER_CLASS, 2)), real=coloured(800, 3), inception="weights.pth")
     for one in (scores, scores["floor"]):
         assert one["fid"] == pytest.approx(one["cifar_fd"] * 100**2, rel=1e-3)
         assert one["inception_score"]["mean"] == pytest.approx(3, rel=0.02)
@@ -268,26 +248,26 @@ box = functools.partial(Teacher, lambda z, y: None, z_dim=4, num_classes=3, reso
         ("draws 2 classes .*, but train has 3 classes .*; give real=", dict(generator=box(num_classes=2))),
         ("'x', 'y', 'z'", dict(generator=box(classes=("x", "y", "z")))),
         ("draws 16 pixels a side, but train has 8; give real=.*size=16", dict(generator=box(resolution=16))),
-        ("333, but 12 features a class, subsets of 1,000 images need at least per_class=334", dict(per_class=333)),
+        ("333, but 12 features a class, subsets of 1,000 images need at least 334 of each", dict(per_class=333)),
         ("per_class must be a whole number of at least 1, not True", dict(per_class=True)),
         ("per_class must be a whole number of at least 1, not 400.0", dict(per_class=400.0)),
         ("6 and 4 numbers in a latent", dict(teacher=TinyGenerator(z_dim=4))),
-        ("nearest training images needs the real images themselves", dict(neighbours="n.png")),
-        ("FID needs the real images themselves", dict(inception="nowhere.pth")),
-        ("test=... needs the real images themselves", dict(test=FEW)),
-        ("train has 300 of 'red'; 334 a class are needed", dict(real=coloured(300, 0))),
+        ("nearest training images needs the real images themselves", dict(real=None, judge=None, neighbours="n.png")),
+        ("FID needs the real images themselves", dict(real=None, judge=None, inception="nowhere.pth")),
+        ("test=... needs the real images themselves", dict(real=None, judge=None, test=FEW)),
+        ("train has 300 of 'red', but .* need at least 334 of each", dict(real=coloured(300, 0))),
         ("need test=, or 800 real images a class", dict(real=FEW, neighbours="n.png")),
         ("train and test differ in classes or size", dict(real=FEW, test=OTHER)),
         ("test has fewer than 400 images", dict(real=FEW, test=coloured(300, 1, "test"))),
-        ("2,048 Inception features need .*=683", dict(real=FEW, per_class=682, inception="nowhere.pth")),
+        ("2,048 Inception features need at least 683", dict(real=FEW, per_class=682, inception="nowhere.pth")),
         ("nowhere.pth is no file of", dict(real=FEW, per_class=700, inception="nowhere.pth")),
-        ("scores of different judges cannot be compared", dict(judge=TinyJudge(gain=2))),
+        ("scores of different judges cannot be compared", dict(real=None)),
     ],
 )
-def test_what_cannot_be_scored_is_refused(score, tmp_path, monkeypatch, message, options):
+def test_what_cannot_be_scored_is_refused(tmp_path, monkeypatch, message, options):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=message):
-        score(**{"generator": TinyGenerator(), **options})
+        against(**{"generator": TinyGenerator(), "real": TRAIN, **options})
     assert not list(tmp_path.iterdir())
 
 
@@ -351,7 +331,7 @@ def test_the_bundled_reference_is_of_the_bundled_classifier_and_both_are_the_def
 
     scores = evaluate(Teacher(noise, z_dim=32 * 32 * 3, num_classes=10, resolution=32), per_class=129, progress=False)
     assert scores["feature_network"] == {"name": "judge", "hash": stored.judge} and scores["floor"] == stored.floor
-    assert scores["reference"] == {"split": stored.split, "images": 50_000} and scores["images"] == 1290
+    assert scores["reference"] == {"split": stored.source, "images": 50_000} and scores["images"] == 1290
     assert scores["cifar_fd"] > 10 and scores["cifar_recall"] < 0.1 and scores["class_agreement"] < 0.2
 
 

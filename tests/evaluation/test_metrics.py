@@ -1,17 +1,12 @@
-"""Metrics in closed form, and against implementations that are not ours; features of networks."""
+"""Metrics in closed form, and against implementations that are not ours."""
 
 import numpy as np
 import pytest
 import torch
-import torchvision
-from pytorch_fid import inception
-from test_classifier import Brightness
 from torch import nn
 
-from gsoc_kd.core.files import InputError, sha256
+from gsoc_kd.core.files import InputError
 from gsoc_kd.evaluation import metrics
-from gsoc_kd.evaluation.classifier import Judge
-from gsoc_kd.evaluation.features import InceptionFeatures, features
 
 
 def gaussian(mean, cov):
@@ -73,45 +68,45 @@ def test_frechet_agrees_with_other_implementations():
 def test_kernel_distance_by_hand_and_by_torchmetrics():
     x, y = np.array([[1.0], [2.0]]), np.array([[0.0], [1.0]])
     # k(1,2) = 27; k(0,1) = 1; cross: k(1,0) = 1, k(1,1) = 8, k(2,0) = 1, k(2,1) = 27
-    mean, std = metrics.kernel_distance(x, y, subsets=3, size=2)
-    assert mean == pytest.approx(27 + 1 - 2 * (1 + 8 + 1 + 27) / 4) and std == pytest.approx(0, abs=1e-12)
+    by_hand = {"mean": pytest.approx(27 + 1 - 2 * (1 + 8 + 1 + 27) / 4), "std": pytest.approx(0, abs=1e-12)}
+    assert metrics.kernel_distance(x, y, subsets=3, size=2) == by_hand
     kid = pytest.importorskip("torchmetrics.image.kid", reason="torchmetrics' kernel distance is left out")
     x, y = random_features(60, 12, seed=5, scale=0.2), random_features(60, 12, seed=6, scale=0.2, shift=0.5)
-    mean, std = metrics.kernel_distance(x, y, subsets=2, size=60)  # each subset is everything
-    assert mean == pytest.approx(kid.poly_mmd(torch.from_numpy(x), torch.from_numpy(y)).item(), rel=1e-9)
-    assert std == pytest.approx(0, abs=1e-9)
+    theirs = pytest.approx(kid.poly_mmd(torch.from_numpy(x), torch.from_numpy(y)).item(), rel=1e-9)
+    ours = metrics.kernel_distance(x, y, subsets=2, size=60)  # each subset is everything
+    assert ours == {"mean": theirs, "std": pytest.approx(0, abs=1e-9)}
 
 
 def test_kernel_distance_is_unbiased_and_deterministic():
     x, y = random_features(800, 8, seed=7, scale=0.2), random_features(800, 8, seed=7, scale=0.2)
     y = y[np.random.default_rng(0).permutation(800)]
-    mean, std = metrics.kernel_distance(x, y, subsets=50, size=100)
-    assert abs(mean) < 3 * std / np.sqrt(50) + 1e-3
-    assert (mean, std) == metrics.kernel_distance(x, y, subsets=50, size=100)
-    assert mean != metrics.kernel_distance(x, y, subsets=50, size=100, seed=1)[0]
-    assert metrics.kernel_distance(x, y + 1, subsets=5, size=100)[0] > 10 * std
+    found = metrics.kernel_distance(x, y, subsets=50, size=100)
+    assert abs(found["mean"]) < 3 * found["std"] / np.sqrt(50) + 1e-3
+    assert found == metrics.kernel_distance(x, y, subsets=50, size=100)
+    assert found["mean"] != metrics.kernel_distance(x, y, subsets=50, size=100, seed=1)["mean"]
+    assert metrics.kernel_distance(x, y + 1, subsets=5, size=100)["mean"] > 10 * found["std"]
     with pytest.raises(InputError, match="too few images: 999 and 1,000; .* 1,000 of each"):
         metrics.kernel_distance(np.zeros((999, 2)), np.zeros((1000, 2)))
 
 
+def score_of(probs, **options):
+    """Inception score of class probabilities."""
+    with np.errstate(divide="ignore"):
+        return metrics.inception_score(np.log(probs), **options)
+
+
 def test_inception_score_in_closed_form():
-    assert metrics.inception_score(np.full((50, 10), 0.1)) == (pytest.approx(1), pytest.approx(0, abs=1e-12))
-    assert metrics.inception_score(np.repeat(np.eye(5), 8, axis=0), splits=1)[0] == pytest.approx(5)
+    assert score_of(np.full((50, 10), 0.1)) == {"mean": pytest.approx(1), "std": pytest.approx(0, abs=1e-12)}
+    assert score_of(np.repeat(np.eye(5), 8, axis=0), splits=1)["mean"] == pytest.approx(5)
     # half sure of class 0, half undecided between two: marginal (3/4, 1/4)
     probs = np.array([[1, 0]] * 10 + [[0.5, 0.5]] * 10)
     kl = (np.log(4 / 3) + 0.5 * np.log(2 / 3) + 0.5 * np.log(2)) / 2
-    assert metrics.inception_score(probs, splits=1)[0] == pytest.approx(np.exp(kl))
-    assert metrics.logits_score(np.float32([[9, 9]] * 10))["mean"] == pytest.approx(1)  # of softmax
-
-
-def test_inception_score_of_images_in_the_order_of_their_classes_and_of_what_has_none():
-    mean, std = metrics.inception_score(np.repeat(np.eye(10), 100, axis=0))  # unshuffled, every split would score 1
-    assert 9 < mean <= 10 and 0 < std < 0.5
-    assert (mean, std) == metrics.inception_score(np.repeat(np.eye(10), 100, axis=0))
-    with pytest.raises(InputError, match="rows sum to 1"):
-        metrics.inception_score(np.ones((20, 3)))
+    assert score_of(probs, splits=1)["mean"] == pytest.approx(np.exp(kl))
+    in_order = np.repeat(np.eye(10), 100, axis=0)  # of the classes: unshuffled, every split would score 1
+    found = score_of(in_order)
+    assert 9 < found["mean"] <= 10 and 0 < found["std"] < 0.5 and found == score_of(in_order)
     with pytest.raises(InputError, match="too few images: 4 for 10 splits"):
-        metrics.inception_score(np.full((4, 2), 0.5))
+        score_of(np.full((4, 2), 0.5))
 
 
 def test_inception_score_agrees_with_torchmetrics_on_the_same_splits(monkeypatch):
@@ -122,8 +117,8 @@ def test_inception_score_agrees_with_torchmetrics_on_the_same_splits(monkeypatch
     theirs = torchmetrics.InceptionScore(feature=given, splits=5)
     theirs.update(logits[np.random.default_rng(0).permutation(400)])  # ours shuffles by this, theirs by torch's
     monkeypatch.setattr(torch, "randperm", lambda n, *args, **kwargs: torch.arange(n))
-    ours = metrics.inception_score(logits.double().softmax(1).numpy(), splits=5, seed=0)
-    assert ours[0] == pytest.approx(theirs.compute()[0].item(), rel=1e-5) and ours[0] > 1.5
+    ours = metrics.inception_score(logits, splits=5, seed=0)["mean"]
+    assert ours == pytest.approx(theirs.compute()[0].item(), rel=1e-5) and ours > 1.5
 
 
 def test_class_agreement():
@@ -131,57 +126,3 @@ def test_class_agreement():
     assert share == pytest.approx(3 / 5) and classes == [0.5, 1.0, 0.5, None]
     with pytest.raises(InputError, match="equally long"):
         metrics.class_agreement([0, 1], [0], num_classes=2)
-
-
-@pytest.mark.parametrize("network", [Brightness(), Judge(3, (4, 6, 8))])  # in two passes, and in one
-def test_features_of_an_array(network):
-    images = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)
-    found, logits = features(images, network.train(), batch=4)
-    assert found.dtype == logits.dtype == np.float32 and network.training
-    x = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
-    with torch.no_grad():
-        expected = network.eval().features(x), network(x)
-    np.testing.assert_allclose(found, expected[0], atol=1e-5)
-    np.testing.assert_allclose(logits, expected[1], atol=1e-5)
-    np.testing.assert_allclose(features(images, network, progress="features")[0], found, atol=1e-5)
-    for bad in (np.zeros((2, 3, 4, 4), np.float32), images[:0]):
-        with pytest.raises(InputError, match=r"\(N, H, W, 3\) uint8 and at least one, got"):
-            features(bad, network)
-
-
-def test_inception_features_are_those_of_the_whole_network(tmp_path):
-    with pytest.MonkeyPatch.context() as patch:  # pytorch-fid's network with random weights
-        patch.setattr(inception, "load_state_dict_from_url", lambda *args, **kwargs: None)
-        patch.setattr(torchvision.models.Inception3, "load_state_dict", lambda self, state: None)
-        network = inception.fid_inception_v3().eval()
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)  # the default would shrink the signal to nothing
-    path = tmp_path / "weights.pth"  # like the one that it downloads
-    torch.save(network.state_dict(), path)
-    ours = InceptionFeatures(path)
-    assert ours.digest == sha256(path) and not ours.training
-    path.unlink()  # 91 MB
-    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-    found, logits = features(images, ours)
-    x = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
-    x = nn.functional.interpolate(x, (299, 299), mode="bilinear", align_corners=False) * 2 - 1
-    pooled = []
-    network.avgpool.register_forward_hook(lambda module, args, out: pooled.append(out.flatten(1)))
-    with torch.no_grad():
-        expected = network(x) - network.fc.bias
-    assert found.shape == (2, 2048) and logits.shape == (2, 1008)
-    np.testing.assert_allclose(found, pooled[0].numpy(), rtol=1e-3, atol=1e-6)
-    np.testing.assert_allclose(logits, expected.numpy(), rtol=1e-3, atol=1e-6)
-    assert np.abs(found[0] - found[1]).max() > 1e-5  # the comparison is not between constants
-
-
-def test_inception_without_weights_says_where_they_are(tmp_path, monkeypatch):
-    (tmp_path / "other.pth").write_bytes(b"not weights")
-    for name in ("nowhere.pth", "other.pth"):
-        with pytest.raises(InputError, match=f"{name} is no file of .* download .*pt_inception-2015-12-05"):
-            InceptionFeatures(tmp_path / name)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))  # and tests have no network
-    with pytest.raises(InputError, match="is no file of .*offline.* download .*pt_inception"):
-        InceptionFeatures("download")
-    assert not list((tmp_path / "checkpoints").iterdir())

@@ -54,8 +54,8 @@ def test_slerp_keeps_ends_norm_and_pace():
         ([1.0, 0.0, 0.0], 0.5, r"not \(2,\) and \(3,\)"),
         ([0.0, 1.0], 1.5, r"\[0, 1\], not 1.5"),
         ([0.0, 1.0], math.nan, r"\[0, 1\], not nan"),
-        ([0.0, 0.0], 0.5, "not zero"),
-        ([-2.0, 0.0], 0.5, "opposite"),
+        ([0.0, 0.0], 0.5, "not zero, and not opposite"),
+        ([-2.0, 0.0], 0.5, "not zero, and not opposite"),
     ],
 )
 def test_slerp_refuses(b, t, message):

@@ -64,7 +64,7 @@ def test_between_two_classes_the_image_moves_continuously_and_the_config_rebuild
     network, z, t = GENERATORS[name]().eval(), torch.randn(1, 8).expand(101, -1), torch.linspace(0, 1, 101)[:, None]
     x = network(z, (1 - t) * torch.eye(4)[0] + t * torch.eye(4)[2])  # (101, 3, 16, 16)
     steps, whole = (x[1:] - x[:-1]).flatten(1).norm(dim=1), (x[-1] - x[0]).norm()
-    assert whole > 1e-4 and 0 < steps.min() and steps.max() < 0.1 * whole  # no jump on the way
+    assert whole > 1e-3 and 0 < steps.min() and steps.max() < 0.1 * whole  # no jump on the way
     again = type(network)(**json.loads(json.dumps(network.config))).eval()
     again.load_state_dict(network.state_dict())
     assert torch.equal(again(z[:2], torch.tensor([0, 1])), network(z[:2], torch.tensor([0, 1])))
@@ -74,29 +74,25 @@ def test_labels_elsewhere_are_not_looked_at():  # as on a GPU, which would have 
     assert class_weights(torch.zeros(2, dtype=torch.int64, device="meta"), 3).shape == (2, 3)
 
 
-BAD_LABELS = [
-    (torch.tensor([0, 4, 0, 0]), r"0\.\.3, got 0\.\.4"),
-    (torch.tensor([-1, 1, 0, 0]), r"got -1\.\.1"),
-    (torch.zeros(4, 5), r"\(N, 4\) class weights, got \(4, 5\)"),
-    (torch.zeros(4), r"got \(4,\)"),
-    (torch.zeros(4, 4, dtype=torch.int64), "got .* torch.int64"),
-    (torch.tensor(1), r"got \(\)"),
-    (torch.tensor([0, 1, 2]), "3 labels y for 4 latents or images"),
-    ([0, 1, 2, 3], "labels y .* got no tensor but list"),
-    (None, "labels y .* got no tensor but NoneType"),
-]
-
-
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("y, named", BAD_LABELS)
-def test_bad_labels_are_named(name, y, named):
-    with pytest.raises(InputError, match=named):
-        NETWORKS[name]()(first_input(name), y)
+def test_bad_labels_are_named(name):
+    for y, named in (
+        (torch.tensor([0, 4, 0, 0]), r"0\.\.3, got 0\.\.4"),
+        (torch.tensor([-1, 1, 0, 0]), r"got -1\.\.1"),
+        (torch.zeros(4, 5), r"\(N, 4\) class weights, got \(4, 5\)"),
+        (torch.zeros(4), r"got \(4,\)"),
+        (torch.zeros(4, 4, dtype=torch.int64), "got .* torch.int64"),
+        (torch.tensor(1), r"got \(\)"),
+        (torch.tensor([0, 1, 2]), "3 labels y for 4 latents or images"),
+        ([0, 1, 2, 3], "labels y .* got no tensor but list"),
+        (None, "labels y .* got no tensor but NoneType"),
+    ):
+        with pytest.raises(InputError, match=named):
+            NETWORKS[name]()(first_input(name), y)
 
 
-@pytest.mark.parametrize(
-    "kind, sizes, named",
-    [
+def test_bad_sizes_are_named():
+    for kind, sizes, named in (
         ("ConvGenerator", dict(widths=(16, 8, 8)), "3 widths end at 16 pixels, not at 32"),
         ("ConvGenerator", dict(widths=(16, 8, 0, 4)), r"widths\[2\] must be .* at least 1, not 0"),
         ("ConvGenerator", dict(rank=0), "rank must be .* at least 1, not 0"),
@@ -113,26 +109,21 @@ def test_bad_labels_are_named(name, y, named):
         ("DiStyleGANDiscriminator", dict(resolution=0), "resolution must be .* at least 16, not 0"),
         ("StyleGAN2Discriminator", dict(resolution=4), "resolution must be .* at least 8, not 4"),
         ("StyleGAN2Discriminator", dict(group=1.5), "group .* not 1.5"),
-    ],
-)
-def test_bad_sizes_are_named(kind, sizes, named):
-    with pytest.raises(InputError, match=named):
-        getattr(networks, kind)(**sizes)
+    ):
+        with pytest.raises(InputError, match=named):
+            getattr(networks, kind)(**sizes)
 
 
 @pytest.mark.parametrize("name", GENERATORS)
-@pytest.mark.parametrize(
-    "z, named",
-    [
+def test_bad_latents_are_named(name):
+    for z, named in (
         (torch.zeros(2, 5), r"latents z must be floats \(N, 8\), got \(2, 5\)"),
         (torch.zeros(8), r"got \(8,\)"),
         (torch.zeros(2, 8, dtype=torch.int64), r"floats .* got \(2, 8\) torch.int64"),
         (torch.zeros(2, 8).numpy(), "ndarray; gsoc_kd.black_box"),
-    ],
-)
-def test_bad_latents_are_named(name, z, named):
-    with pytest.raises(InputError, match=named):
-        GENERATORS[name]()(z, torch.tensor([0, 1]))
+    ):
+        with pytest.raises(InputError, match=named):
+            GENERATORS[name]()(z, torch.tensor([0, 1]))
 
 
 @pytest.mark.parametrize("name, training", [(n, True) for n in NETWORKS] + [(n, False) for n in EVALUATED])

@@ -25,10 +25,9 @@ def arguments(N, inputs, outputs, size):
     return x, torch.randn(outputs, inputs, 3, 3) / (3 * inputs**0.5), style
 
 
-def wide(**changes):
+def wide(resolution=32):
     """A generator with 128 channels, enough for layers of 16 and 32 pixels in a batch of 8; two classes."""
-    config = dict(z_dim=8, w_dim=8, num_classes=2, channel_base=4096, channel_max=128)
-    network = StyleGAN2Generator(**{**config, **changes})
+    network = StyleGAN2Generator(8, 8, 2, resolution, 128 * resolution, 128)
     for name, parameter in network.named_parameters():
         if name.endswith(("noise_strength", "bias")):
             nn.init.constant_(parameter, 0.1)
@@ -91,15 +90,6 @@ def test_a_generator_gives_the_same_images_either_way(calls):
     assert not torch.allclose(after, images, atol=0.01)
 
 
-def test_training_and_half_precision_have_the_plain_convolution(calls):
-    network, z, y = wide(resolution=16), torch.randn(8, 8), torch.arange(8) % 2
-    images = network.train()(z, y)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        half = network(z, y)
-    assert calls == []
-    torch.testing.assert_close(half.float(), images.detach(), rtol=0, atol=0.3)  # of 3 to 7
-
-
 def test_exported_graphs_have_the_plain_convolution(calls):
     network, inputs = wide(), (torch.randn(3, 8), torch.eye(2)[[0, 1, 0]])
     with torch.no_grad():
@@ -114,7 +104,7 @@ def test_exported_graphs_have_the_plain_convolution(calls):
 
 
 def test_the_cost_is_that_of_the_network(monkeypatch):
-    network = wide(resolution=64, channel_base=8192)  # suits at batch 1
+    network = wide(resolution=64)  # suits at batch 1
     macs = cost(network)["macs"]
     monkeypatch.setattr(winograd, "suits", lambda *given: False)
     assert cost(network)["macs"] == macs > 9 * 128 * 128 * 64 * 64

@@ -43,6 +43,11 @@ def make(out, teacher=None, per_class=5, seed=0, chunk=4):
     return make_pairs(teacher or Recorder(), per_class, seed, out, chunk)
 
 
+def refused(message, call, *arguments, **more):
+    with pytest.raises(InputError, match=message):
+        call(*arguments, **more)
+
+
 def stopped(out, after, error=KeyboardInterrupt):
     """A run that ends in its call number `after`, from 0; the number of chunks it was given."""
     teacher = Recorder(stop_after=after, error=error)
@@ -60,15 +65,12 @@ def made(tmp_path):
     return make(tmp_path / "pairs")
 
 
-def test_latents_are_normal_and_rounded_to_float16():
+def test_latents_are_normal_float16_and_every_seed_and_chunk_has_its_own():
     z = draw_latents(0, 0, 2000, 100)  # 200,000 numbers
     assert z.dtype == np.float16 and z.shape == (2000, 100)
     z = z.astype(np.float64)
     assert abs(z.mean()) < 0.01 and abs(z.std() - 1) < 0.01  # standard errors 0.0022, 0.0016
     assert abs((z**3).mean()) < 0.03 and abs((z**4).mean() - 3) < 0.1  # no skew, the tails of a normal
-
-
-def test_every_seed_and_chunk_has_noise_of_its_own():
     keys = [(seed, chunk) for seed in (0, 1, 2, 2**32, 2**64 + 1) for chunk in (0, 1, 2)]
     drawn = [draw_latents(*key, 50, 4) for key in keys]
     assert all(np.array_equal(z, draw_latents(*key, 50, 4)) for key, z in zip(keys, drawn))
@@ -86,13 +88,10 @@ def test_images_in_memory_have_the_latents_of_their_class():
         assert np.array_equal(images[5 * c : 5 * c + 5], teacher(draw_latents(2, c, 5, 5), [c] * 5))
 
 
-# ---------------------------------------------------------------- the pairs
-
-
 @pytest.mark.parametrize("num_classes, per_class, chunk", [(3, 5, 4), (3, 4, 4), (2, 3, 100), (1, 7, 3), (4, 1, 1)])
-def test_counts_are_exact_and_rows_are_ordered_by_class(tmp_path, num_classes, per_class, chunk):
+def test_rows_are_ordered_by_class_and_are_what_the_teacher_saw_and_gave(tmp_path, num_classes, per_class, chunk):
     teacher, total = Recorder(num_classes), num_classes * per_class
-    made = make(tmp_path / "p", teacher, per_class, chunk=chunk)
+    made = make(tmp_path / "p", teacher, per_class, seed=7, chunk=chunk)
     assert len(made) == total and made.images.shape == (total, 4, 4, 3) and made.latents.shape == (total, 5)
     assert [a.dtype for a in (made.images, made.labels, made.latents)] == [np.uint8, np.int64, np.float16]
     assert made.labels.tolist() == np.repeat(np.arange(num_classes), per_class).tolist()
@@ -100,35 +99,30 @@ def test_counts_are_exact_and_rows_are_ordered_by_class(tmp_path, num_classes, p
     assert [len(z) for z, _ in teacher.asked] == [min(chunk, total - done) for done in range(0, total, chunk)]
     assert (made.num_classes, made.z_dim, made.resolution) == (num_classes, 5, 4)
     assert made.classes == tuple("0123"[:num_classes])
-
-
-def test_what_is_stored_is_what_the_teacher_saw_and_gave(tmp_path):
-    teacher = Recorder()
-    made = make(tmp_path / "p", teacher, seed=7)
     z, y = (torch.cat(parts) for parts in zip(*teacher.asked))
     assert z.dtype == torch.float32 and torch.equal(z, z.half().float())  # rounded before it was asked
     assert np.array_equal(z.numpy(), made.latents.astype(np.float32))  # to the last bit
     assert np.array_equal(y.numpy(), made.labels)
-    for start in range(0, 15, 4):
-        rows = made.latents[start : start + 4]
-        assert np.array_equal(rows, draw_latents(7, start // 4, len(rows), 5))
-    assert np.array_equal(made.images, black_box(Recorder())(made.latents, made.labels))
-    assert len({image.tobytes() for image in made.images}) == 15
+    for start in range(0, total, chunk):
+        rows = made.latents[start : start + chunk]
+        assert np.array_equal(rows, draw_latents(7, start // chunk, len(rows), 5))
+    assert np.array_equal(made.images, black_box(Recorder(num_classes))(made.latents, made.labels))
+    assert len({image.tobytes() for image in made.images}) == total
 
 
-def test_the_manifest_says_how(made, tmp_path):
+def test_the_manifest_says_how_and_the_same_call_gives_the_same_bytes(made, tmp_path, capsys):
     sizes = dict(z_dim=5, resolution=4, classes=["0", "1", "2"], count=15, counts=[5, 5, 5])
     asked = dict(format=1, teacher="recorder", digest=None, psi=1.0, half=False, seed=0, chunk=4, per_class=5)
     hashes = {name: sha256(tmp_path / "pairs" / name) for name in FILES[:3]}
     assert made.manifest == {**asked, **sizes, "sha256": hashes}
     assert json.loads((tmp_path / "pairs" / "manifest.json").read_text()) == made.manifest
     assert made.path == tmp_path / "pairs" and "15 of 3 classes, 4x4 pixels, z of 5" in repr(made)
-
-
-def test_the_same_call_gives_the_same_bytes_and_another_seed_others(made, tmp_path):
     (tmp_path / "again").mkdir()  # an empty folder may be filled
     make(tmp_path / "again")
     assert contents(tmp_path / "again") == contents(made.path)
+    teacher = Recorder()  # already made: it is loaded without work
+    assert np.array_equal(make(made.path, teacher).images, made.images) and teacher.asked == []
+    assert "already made, 15 pairs" in capsys.readouterr().out
     other = make(tmp_path / "other", seed=1)
     assert not (np.asarray(other.latents) == made.latents).all(axis=1).any()
 
@@ -143,30 +137,23 @@ def test_files_are_plain_numpy_which_changes_in_memory_do_not_reach(made):
     assert contents(made.path) == before
 
 
-# ---------------------------------------------------------------- interrupted
-
-
 @pytest.mark.parametrize("save_every", [0.0, 1e9])
 @pytest.mark.parametrize("stops", [(0,), (1,), (3,), (1, 0, 2)])
 def test_resumed_ends_with_the_bytes_of_uninterrupted(made, tmp_path, monkeypatch, stops, save_every):
     monkeypatch.setattr(module, "SAVE_EVERY", save_every)
     out, asked = tmp_path / "resumed", 0
     for stop in stops:
-        asked += stopped(out, stop)
+        asked += stopped(out, stop, RuntimeError if stop == 1 else KeyboardInterrupt)
         assert not out.exists()
         assert json.loads((tmp_path / "resumed.partial" / "progress.json").read_text())["rows"] == 4 * asked
-        with pytest.raises(InputError, match="resumed.partial is unfinished: run the command that makes it"):
-            load_pairs(out)
+        refused("resumed.partial is unfinished: run the command that makes it", load_pairs, out)
     teacher = Recorder()
     make(out, teacher)
     assert len(teacher.asked) == 4 - asked  # nothing is asked for twice
     assert contents(out) == contents(made.path) and not (tmp_path / "resumed.partial").exists()
 
 
-ACCIDENTS = ["rows without a note", "no note", "half a note", "not cleaned up", "the teacher failed"]
-
-
-@pytest.mark.parametrize("accident", ACCIDENTS)
+@pytest.mark.parametrize("accident", ["rows without a note", "no note", "half a note", "not cleaned up"])
 def test_after_an_accident_the_same_call_ends_with_the_same_bytes(made, tmp_path, accident):
     out, partial = tmp_path / "p", tmp_path / "p.partial"
     if accident == "rows without a note":
@@ -183,18 +170,17 @@ def test_after_an_accident_the_same_call_ends_with_the_same_bytes(made, tmp_path
         partial.mkdir()
         for name in ("progress", "manifest"):
             (partial / f".{name}.json.999999999.tmp").write_text("{")
-    elif accident == "not cleaned up":
+    else:
         make(out)
         (out / "progress.json").write_text("{}")
-    else:
-        assert stopped(out, 2, error=RuntimeError) == 2
     make(out)
     assert contents(out) == contents(made.path)
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
+def test_other_settings_neither_continue_nor_overwrite(made, tmp_path):
+    stopped(tmp_path / "half", 2)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "half.partial").iterdir()}
+    for change, message in (
         (dict(seed=1), "seed 0, now 1"),
         (dict(per_class=6), "per_class 5, now 6"),
         (dict(chunk=5), "chunk 4, now 5"),
@@ -203,14 +189,9 @@ def test_after_an_accident_the_same_call_ends_with_the_same_bytes(made, tmp_path
         (dict(teacher=named(digest="a")), "digest None, now 'a'"),
         (dict(teacher=named(psi=0.5)), "psi 1.0, now 0.5"),
         (dict(teacher=named(half=True)), "half False, now True"),
-    ],
-)
-def test_other_settings_neither_continue_nor_overwrite(made, tmp_path, change, message):
-    stopped(tmp_path / "half", 2)
-    before = {p.name: p.read_bytes() for p in (tmp_path / "half.partial").iterdir()}
-    for out, folder in ((tmp_path / "half", "half.partial"), (made.path, "pairs")):
-        with pytest.raises(InputError, match=f"{folder} was made with other settings .*{message}.*choose another out"):
-            make(out, **change)
+    ):
+        for out, folder in ((tmp_path / "half", "half.partial"), (made.path, "pairs")):
+            refused(f"{folder} was made with other settings .*{message}.*choose another out", make, out, **change)
     assert before == {p.name: p.read_bytes() for p in (tmp_path / "half.partial").iterdir()}
     assert len(load_pairs(made.path)) == 15
 
@@ -223,27 +204,15 @@ def test_a_renamed_teacher_with_the_same_weights_continues(tmp_path):
     assert contents(tmp_path / "p") == contents(tmp_path / "whole")
 
 
-def test_already_made_is_loaded_without_work(made, capsys):
-    teacher = Recorder()
-    assert np.array_equal(make(made.path, teacher).images, made.images) and teacher.asked == []
-    assert "already made, 15 pairs" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
+def test_bad_arguments_are_refused_before_anything_is_written(tmp_path):
+    for change, message in (
         (dict(per_class=0), "per_class must be .* at least 1, not 0"),
-        (dict(per_class=2.5), "per_class .* 2.5"),
         (dict(seed=-1), "seed must be .* at least 0, not -1"),
         (dict(chunk=0), "chunk .* at least 1"),
-        (dict(chunk=True), "chunk"),
         (dict(out="/"), "out must name a folder"),
         (dict(teacher="x.pkl"), "x.pkl"),
-    ],
-)
-def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, change, message):
-    with pytest.raises(InputError, match=message):
-        make_pairs(**dict(teacher=Recorder(), per_class=2, out=tmp_path / "p") | change)
+    ):
+        refused(message, make_pairs, **dict(teacher=Recorder(), per_class=2, out=tmp_path / "p") | change)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -254,16 +223,14 @@ MINE = [("p", "out must name a folder that can be made, not .*p'"), ("p/diary.tx
 def test_nothing_foreign_is_overwritten(tmp_path, mine, message):
     (tmp_path / mine).parent.mkdir(exist_ok=True)
     (tmp_path / mine).write_text("mine")
-    with pytest.raises(InputError, match=message):
-        make(tmp_path / "p")
+    refused(message, make, tmp_path / "p")
     assert (tmp_path / mine).read_text() == "mine"
 
 
 def test_a_disk_known_to_be_too_small_is_said_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=200_000))
-    teacher = Recorder()
-    with pytest.raises(InputError, match="30000 pairs need 2.0 MB, .*p.partial has 0.2 MB free"):
-        make(tmp_path / "p", teacher, per_class=10_000)
+    teacher, told = Recorder(), "30000 pairs need 2.0 MB, .*p.partial has 0.2 MB free"
+    refused(told, make, tmp_path / "p", teacher, per_class=10_000)
     assert teacher.asked == []
     assert len(make(tmp_path / "p", teacher)) == 15  # fewer fit
 
@@ -278,69 +245,49 @@ def test_a_disk_that_fills_up_keeps_what_is_done(made, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(module, "open", full_in_the_third_chunk, raising=False)
-    with pytest.raises(InputError, match=r"p.partial cannot be written \(the disk is full\).*again"):
-        make(tmp_path / "p", teacher)
+    refused(
+        r"p.partial cannot be written \(the disk is full\).*nothing that is done is lost", make, tmp_path / "p", teacher
+    )
     teacher = Recorder()
     make(tmp_path / "p", teacher)
     assert len(teacher.asked) == 2 and contents(tmp_path / "p") == contents(made.path)
 
 
-@pytest.mark.parametrize(
-    "damage, message",
-    [
-        (lambda path: path.unlink(), "latents.npy is missing or cannot be read .*remove it"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "latents.npy is missing or cannot be read"),
-        (lambda path: np.save(path, np.zeros((2, 5), np.float16)), "p.partial holds arrays of other sizes"),
-    ],
-)
-def test_a_damaged_partial_folder_is_named(tmp_path, damage, message):
+def test_a_damaged_partial_folder_is_named(tmp_path):
     stopped(tmp_path / "p", 2)
-    damage(tmp_path / "p.partial" / "latents.npy")
-    with pytest.raises(InputError, match=message):
-        make(tmp_path / "p")
+    path = tmp_path / "p.partial" / "latents.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+    refused("latents.npy is missing or cannot be read .*remove it", make, tmp_path / "p")
+    np.save(path, np.zeros((2, 5), np.float16))
+    refused("p.partial holds arrays of other sizes", make, tmp_path / "p")
 
 
-# ---------------------------------------------------------------- loading
-
-
-def flipped(data):
-    return data[:-1] + bytes([data[-1] ^ 1])
-
-
-DAMAGES = [(name, flipped, f"{name} is not the file of the manifest .*sha256.* make the pairs") for name in FILES[:3]]
-DAMAGES += [(name, None, f"{name} is missing") for name in FILES[:3]]
-DAMAGES += [("manifest.json", None, "pairs has no manifest.json")]
-DAMAGES += [("images.npy", lambda data: data[:-1], "images.npy is missing or cannot be read")]
-
-
-@pytest.mark.parametrize("name, change, message", DAMAGES)
-def test_a_damaged_file_is_named(made, name, change, message):
-    data = (made.path / name).read_bytes()
-    (made.path / name).unlink()
-    if change:
-        (made.path / name).write_bytes(change(data))
-    with pytest.raises(InputError, match=message):
-        load_pairs(made.path, verify=change is flipped)
+def test_damaged_files_are_named(made):
+    for name in FILES[:3]:
+        path, data = made.path / name, (made.path / name).read_bytes()
+        path.unlink()
+        refused(f"{name} is missing", load_pairs, made.path, verify=False)
+        path.write_bytes(data[:-1])
+        refused(f"{name} is missing or cannot be read", load_pairs, made.path, verify=False)
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        refused(f"{name} is not the file of the manifest .*sha256.* make the pairs", load_pairs, made.path)
+        path.write_bytes(data)
+    assert len(load_pairs(made.path)) == 15
 
 
 def test_what_is_no_folder_of_pairs_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    told = {"nothing": "does not exist: make", "file": "is not a folder", "": "has no manifest.json"}
-    for name, message in told.items():
-        with pytest.raises(InputError, match=f"{name} {message}"):
-            load_pairs(tmp_path / name)
+    for name, message in {"no": "does not exist: make", "file": "is not a folder", "": "has no manifest.json"}.items():
+        refused(f"{name} {message}", load_pairs, tmp_path / name)
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
+def test_a_manifest_that_does_not_fit_is_refused(made):
+    for change, message in (
         ({"format": 2}, "states format 2, but this version reads 1"),
         ({"format": None}, "field 'format' is missing or is no int"),
-        ({"count": 14}, "states {'count': 14}, but the files hold {'count': 15"),
-        ({"z_dim": 6}, "states {'z_dim': 6}, but the files hold .*'z_dim': 5"),
-        ({"resolution": 8}, "states {'resolution': 8}"),
+        ({"count": "15"}, "states {'count': '15'}, but the files hold {'count': 15, "),
+        ({"z_dim": 6, "resolution": 8}, "states {'z_dim': 6, 'resolution': 8}, but .* 'z_dim': 5, 'resolution': 4"),
         ({"counts": [4, 6, 5]}, r"states {'counts': \[4, 6, 5\]}"),
-        ({"count": "15"}, "states {'count': '15'}"),
         ({"classes": "012"}, "field 'classes' is missing or is no list"),
         ({"classes": ["0", "1"]}, "labels.npy holds 2 in row 10, not 0 to 1"),
         ({"classes": ["a", "a", "b"]}, "two classes have the same name"),
@@ -348,13 +295,10 @@ def test_what_is_no_folder_of_pairs_is_named(tmp_path):
         ("[]", "field 'format' is missing"),
         ("{}", "field 'format' is missing"),
         ("{", "manifest.json is not valid JSON"),
-    ],
-)
-def test_a_manifest_that_does_not_fit_is_refused(made, change, message):
-    text = change if isinstance(change, str) else json.dumps(made.manifest | change)
-    (made.path / "manifest.json").write_text(text)
-    with pytest.raises(InputError, match=message):
-        load_pairs(made.path)
+    ):
+        text = change if isinstance(change, str) else json.dumps(made.manifest | change)
+        (made.path / "manifest.json").write_text(text)
+        refused(message, load_pairs, made.path)
 
 
 def latents(value):
@@ -369,8 +313,7 @@ def latents(value):
         ("images.npy", np.zeros((15, 4, 8, 3), np.uint8), r"images.npy is uint8 \(15, 4, 8, 3\)"),
         ("labels.npy", np.zeros(14, np.int64), r"labels.npy is int64 \(14,\), expected int64 \(N,\)"),
         ("labels.npy", np.zeros(15, np.int32), r"labels.npy is int32"),
-        ("labels.npy", np.full(15, -1), r"labels.npy holds -1 in row 0"),
-        ("labels.npy", np.full(15, 3), r"labels.npy holds 3 in row 0, not 0 to 2"),
+        ("labels.npy", np.full(15, -1), r"labels.npy holds -1 in row 0, not 0 to 2"),
         ("latents.npy", np.zeros((15, 5), np.float32), r"latents.npy is float32 \(15, 5\), expected float16"),
         ("latents.npy", np.zeros(15, np.float16), r"latents.npy is float16 \(15,\)"),
         ("latents.npy", latents(np.nan), r"latents.npy is not finite in row 9"),
@@ -378,13 +321,12 @@ def latents(value):
         ("latents.npy", np.array([None]), "latents.npy is missing or cannot be read"),
     ],
 )
-@pytest.mark.parametrize("verify", [True, False])
-def test_wrong_arrays_are_refused_even_with_the_right_hash(made, name, array, message, verify):
+def test_wrong_arrays_are_refused_even_with_the_right_hash(made, name, array, message):
     np.save(made.path / name, array)
     hashes = made.manifest["sha256"] | {name: sha256(made.path / name)}
     (made.path / "manifest.json").write_text(json.dumps(made.manifest | {"sha256": hashes}))
-    with pytest.raises(InputError, match=message):
-        load_pairs(made.path, verify=verify)
+    for verify in (True, False):
+        refused(message, load_pairs, made.path, verify=verify)
 
 
 def foreign(count=6):
@@ -403,14 +345,12 @@ def test_foreign_pairs_are_saved_and_loaded(tmp_path):
         assert pairs.classes == ("cat", "dog") and pairs.manifest["counts"] == [3, 3]
         assert (pairs.manifest["teacher"], pairs.manifest["seed"]) == ("biggan", None)
     assert save_pairs(**given, out=tmp_path / "q").classes == ("0", "1")
-    with pytest.raises(InputError, match="p already exists and is left as it is"):
-        save_pairs(**foreign(8), out=tmp_path / "p")
+    refused("p already exists and is left as it is", save_pairs, **foreign(8), out=tmp_path / "p")
     assert contents(tmp_path / "p") == before
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
+def test_foreign_pairs_that_do_not_fit_are_refused(tmp_path):
+    for change, message in (
         (dict(images=np.zeros((6, 4, 4, 3))), "images.npy is float64"),
         (dict(labels=np.zeros(6)), "labels must be whole numbers"),
         (dict(labels=[0, 2, 0, 2, 0, 2]), "class '1' has no pairs"),
@@ -420,9 +360,6 @@ def test_foreign_pairs_are_saved_and_loaded(tmp_path):
         (dict(latents=np.zeros((6, 3), int)), "latents floats"),
         (dict(latents=np.full((6, 3), 1e6)), "not finite in row 0 .*65504"),
         (foreign(0), "the same N > 0"),
-    ],
-)
-def test_foreign_pairs_that_do_not_fit_are_refused(tmp_path, change, message):
-    with pytest.raises(InputError, match=message):
-        save_pairs(**foreign() | change, out=tmp_path / "p")
+    ):
+        refused(message, save_pairs, **foreign() | change, out=tmp_path / "p")
     assert list(tmp_path.iterdir()) == []

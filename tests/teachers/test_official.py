@@ -1,6 +1,7 @@
 """Official files: the recorded images come out of them, and nothing that is in them is run."""
 
 import io
+import itertools
 import json
 import os
 import pickle
@@ -22,7 +23,6 @@ from gsoc_kd.teachers.official import LICENCE, convert, read_official
 
 SYSTEM = f"asks for '{os.system.__module__}.system'"
 NO_FILTER = {"buffers": {"resample_filter": torch.ones(4, 4) / 16}}
-CASES = ("cifar_cond", "uncond_8map", "cond_64")
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def weight(path, name="weight", kind="parameters", value=None):
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["cifar_cond", "uncond_8map", "cond_64"])
 def test_generates_the_recorded_images(file, case, protocol):
     network, data = read_official(file(official_bytes(case, protocol=protocol)))
     assert data == "cifar10.zip" and not network.training
@@ -71,9 +71,10 @@ def test_generates_the_recorded_images(file, case, protocol):
     assert ours["clamp"] == told["synthesis_kwargs"]["conv_clamp"]
     assert ours["mapping_layers"] == told["mapping_kwargs"]["num_layers"]
     z, c = (torch.from_numpy(REFERENCE[f"{case}/{name}"]) for name in "zc")
-    for psi in (1.0, 0.7):
-        images = network(z, c, psi=psi)
-        np.testing.assert_allclose(images, REFERENCE[f"{case}/out/psi{psi}_const"], rtol=0, atol=1e-4)
+    for psi, noise_mode in itertools.product((1.0, 0.7), ("const", "none")):
+        images, recorded = network(z, c, psi, noise_mode), REFERENCE[f"{case}/out/psi{psi}_{noise_mode}"]
+        assert images.dtype == torch.float32 and recorded.std() > 0.01
+        np.testing.assert_allclose(images, recorded, rtol=0, atol=1e-4)
 
 
 def test_a_teacher_like_any_other(file):
@@ -137,11 +138,10 @@ def test_converted_it_is_the_same_teacher(file, tmp_path):
 def test_nothing_is_written_for_a_refused_file(file, tmp_path):
     with pytest.raises(InputError, match="cut short"):
         convert(file(official_bytes()[:-1000]), tmp_path / "folder")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("")
-    with pytest.raises(InputError, match="thesis.txt, which is no part of a network"):
-        convert(file(official_bytes()), tmp_path / "mine")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "network.pkl"]
+    (tmp_path / "thesis.txt").write_text("")
+    with pytest.raises(InputError, match="holds network.pkl, which is no part of a network"):
+        convert(file(official_bytes()), tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["network.pkl", "thesis.txt"]
 
 
 def test_the_bomb_is_live(marker):
@@ -180,10 +180,7 @@ HOSTILE = {
 @pytest.mark.parametrize("where", HOSTILE)
 def test_hostile_files_are_refused_and_nothing_runs(file, marker, where):
     make, reason = HOSTILE[where]
-    path = file(make(marker))
-    refused(path, reason)
-    with pytest.raises(InputError, match="nothing in it was run"):
-        load_teacher(path)
+    refused(file(make(marker)), reason)
     assert not marker.exists()
 
 
