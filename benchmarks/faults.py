@@ -2,14 +2,13 @@
 
     python benchmarks/faults.py [--kills 20] [--seed 0] [--write docs/Training.md]
 
-Everything is as small as tests are. A run is a process of its own, forked after PyTorch is loaded (not on Windows), and
-goes through the command line. After a fault the same command is given again, and its end is compared with that of a run
-to which nothing happened: every byte but times and dates, TensorBoard's file and the checkpoint before the last.
+A run is a process of its own, forked after PyTorch is loaded (not on Windows). After a fault the same command is given
+again, and its end is compared with that of a run to which nothing happened: every byte but times and dates,
+TensorBoard's file and the checkpoint before the last.
 """
 
-import datetime
-import importlib
 import itertools
+import multiprocessing
 import os
 import random
 import resource
@@ -25,20 +24,16 @@ import numpy as np
 import torch
 import torch._dynamo  # once, before the forks, as the modules below: the first optimiser loads it
 import tyro
+from pages import check_block, main_program, markdown, write_block, written_by
 from PIL import Image
-from speed import markdown
 
 from gsoc_kd import cli
-from gsoc_kd.core.checks import hardware
 from gsoc_kd.core.files import sha256
-from gsoc_kd.core.pages import check_block, write_block
 from gsoc_kd.core.weights import save_network
 from gsoc_kd.networks import ConvGenerator
 from gsoc_kd.training import runs
 
-make, gan, distill = (
-    importlib.import_module(f"gsoc_kd.{n}") for n in ("pairs.make", "training.gan", "training.distill")
-)
+make, gan, distill = (sys.modules[f"gsoc_kd.{name}"] for name in ("pairs.make", "training.gan", "training.distill"))
 LOSSES = {"pretrain": (gan, "logistic_generator"), "distill": (distill, "pixel_loss")}  # one of each, once a step
 VERBS = ("pairs", *LOSSES)
 LIMIT = 300  # seconds after which a run is ended: one that hangs has not survived
@@ -46,7 +41,7 @@ SAME = "the same command ends with the same bytes"
 
 
 def main(kills: int = 20, seed: int = 0, write: Path | None = None, two: bool = True, steps: int = 8):
-    """Prints a row for each fault; ends with exit code 1 if one was not survived. `steps` are those of a training, each
+    """Prints a row for each fault; ends with exit code 1 if one was not survived. A training has so many `steps`, each
     with a checkpoint; `two` is the run in two processes."""
     if write:
         check_block(write, "faults")
@@ -54,16 +49,13 @@ def main(kills: int = 20, seed: int = 0, write: Path | None = None, two: bool = 
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), steps)
         for fault, happens, function, *several in faults(kills, random.Random(seed), two):
-            good = [survived(function, bench, *one) for one in several or [()]]
-            rows.append([fault, happens, f"{sum(good)} of {len(good)}"])
-            every += good
-    text = markdown(["fault", "what happens", "survived"], rows, left=3)
-    text += f"\n\nWritten by `python benchmarks/faults.py --kills {kills} --seed {seed}`, PyTorch {torch.__version__}, "
-    text += f"{sys.platform}, {hardware()}, {datetime.date.today()}."
-    print(text)
+            every.append([survived(function, bench, *one) for one in several])
+            rows.append([fault, happens, f"{sum(every[-1])} of {len(several)}"])
+    where = written_by(f"benchmarks/faults.py --kills {kills} --seed {seed}", sys.platform)
+    print(text := f"{markdown(['fault', 'what happens', 'survived'], rows, left=3)}\n\n{where}")
     if write:
         write_block(write, "faults", text)
-    sys.exit(not all(every))
+    sys.exit(not all(map(all, every)))
 
 
 def faults(kills, rng, two):
@@ -72,19 +64,19 @@ def faults(kills, rng, two):
         fault = f"`kill -9` of `{verb}` at {kills} random moments, all before its end"
         yield fault, f"{SAME}, and leaves nothing behind", killed, *[(verb, rng)] * kills
     for verb in VERBS:
-        sizes = (300, 4_000, 200_000) if verb == "pairs" else (100, 2_000, 20_000)
-        fault = f"no file of `{verb}` may grow any more, as on a full disk, from {len(sizes)} sizes on"
-        yield fault, f"one line and exit code 2; with room, {SAME}", full_disk, *((verb, size) for size in sizes)
+        fault = f"no file of `{verb}` may grow any more, as on a full disk, from 3 sizes on"
+        sizes = [(verb, size * (10 if verb == "pairs" else 1)) for size in (100, 2_000, 20_000)]
+        yield fault, f"one line and exit code 2; with room, {SAME}", full_disk, *sizes
     yield "a truncated checkpoint of `distill`", "goes on from the one before, to the same bytes", damaged, (1,)
     yield "both checkpoints of `distill` truncated", "one line that names both, exit code 2", damaged, (2,)
     happens = "one line that names the field, exit code 2; the run is as it was"
-    yield "another config in the folder of `distill`", happens, other_config
+    yield "another config in the folder of `distill`", happens, other_config, ()
     fault = "losses of `pretrain` and `distill` that are no numbers, from the middle on"
     happens = f"one line that names loss and step, exit code 2; the checkpoint before it stays, and {SAME}"
     yield fault, happens, not_finite, *((verb,) for verb in LOSSES)
     if two:
         fault = "`distill` in two processes (accelerate, started by `torchrun`), one killed"
-        yield fault, f"`torchrun` ends the other; {SAME}, from the checkpoint on", one_of_two_killed
+        yield fault, f"`torchrun` ends the other; {SAME}, from the checkpoint on", one_of_two_killed, ()
 
 
 def survived(function, *inputs):
@@ -105,10 +97,9 @@ class Bench:
         self.folder, self.steps, self.whole, self.seconds = folder, steps, {}, {}
         torch.manual_seed(0)
         save_network(ConvGenerator(8, 3, 32, (8, 8, 8, 8), 4), folder / "teacher")
-        rng = np.random.default_rng(0)
-        for name, i in itertools.product(("cat", "dog", "ship"), range(8)):
-            (folder / "real" / name).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / "real" / name / f"{i}.png")
+        for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)):
+            (folder / "real" / "cds"[i % 3]).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / "real" / "cds"[i % 3] / f"{i}.png")
         for verb, out in itertools.product(VERBS, ("-first", "")):  # the first is slower
             start = time.perf_counter()
             code, error = self.run(verb, folder / (verb + out))
@@ -119,44 +110,25 @@ class Bench:
 
     def words(self, verb, out, *more):
         kimg = f"--preset smoke --batch 16 --kimg {self.steps * 0.016} --tick-kimg 0.016 --device cpu"
-        flags = {
-            "pairs": f"--teacher {self.folder}/teacher --per-class 40 --chunk 5",
-            "pretrain": f"--real {self.folder}/real {kimg}",
-            "distill": f"--pairs {self.folder}/pairs {kimg}",
-        }[verb]
-        return [verb, *flags.split(), "--out", str(out), *more]
+        data = {"pairs": f"--teacher {self.folder}/teacher --per-class 40 --chunk 5"}
+        data |= {"pretrain": f"--real {self.folder}/real {kimg}", "distill": f"--pairs {self.folder}/pairs {kimg}"}
+        return [verb, *data[verb].split(), "--out", str(out), *more]
 
-    def start(self, verb, out, *more, told=None, limit=None, nan_from=None):
-        """The process id of a command that runs in a fork, its stderr in the file descriptor `told`. No file may grow
-        beyond `limit` bytes; from step `nan_from` on a loss is no number."""
-        words = self.words(verb, out, *more)
-        if process := os.fork():
-            return process
-        code = 1
-        try:
-            signal.alarm(LIMIT)
-            quiet = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(quiet, 1)
-            os.dup2(quiet if told is None else told, 2)
-            torch.set_num_threads(1)
-            runs.NORM_BATCHES, make.SAVE_EVERY = (1, 16), 0.0
-            if limit is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-            if nan_from is not None:
-                spoil(*LOSSES[verb], nan_from)
-            code = cli.main(words)
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
-
-    def run(self, verb, out, *more, **faults):
-        """Runs a command to its end: exit code, and the last line of its stderr."""
+    def run(self, verb, out, *more, kill_after=LIMIT, **options):
+        """Runs a command to its end: exit code, and the last line of its stderr. `options` are those of `forked`."""
         reading, writing = os.pipe()
-        process = self.start(verb, out, *more, told=writing, **faults)
+        given = [self.words(verb, out, *more), writing]
+        process = multiprocessing.get_context("fork").Process(target=forked, args=given, kwargs=options)
+        process.start()
         os.close(writing)
+        timer = threading.Timer(kill_after, process.kill)
+        timer.start()
         with open(reading, encoding="utf-8", errors="replace") as file:
-            lines = [line for line in file.read().splitlines() if line.strip()]
-        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), lines[-1] if lines else ""
+            last = file.read().strip().rpartition("\n")[2]
+        process.join()
+        timer.cancel()
+        timer.join()  # a fork must not meet it
+        return process.exitcode, last
 
     def again(self, verb, out):
         """The same command, given again, must end as if nothing had happened."""
@@ -164,10 +136,19 @@ class Bench:
         assert code == 0 and outcome(out) == self.whole[verb], error
 
 
-def spoil(module, name, first):
-    """Makes a loss of the module no number from its call number `first` on."""
-    loss, calls = getattr(module, name), itertools.count(1)
-    setattr(module, name, lambda *args: loss(*args) * (1.0 if next(calls) < first else float("nan")))
+def forked(words, told, limit=None, nan_from=None):
+    """Runs a command in this process, its stderr in the file descriptor `told`. No file may grow beyond `limit` bytes;
+    from step `nan_from` on a loss is no number."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(told, 2)
+    runs.NORM_BATCHES, make.SAVE_EVERY = (1, 16), 0.0
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    if nan_from:
+        module, name = LOSSES[words[0]]
+        loss, calls = getattr(module, name), itertools.count(1)
+        setattr(module, name, lambda *args: loss(*args) * (1.0 if next(calls) < nan_from else float("nan")))
+    sys.exit(cli.main(words))
 
 
 def outcome(folder):
@@ -176,8 +157,7 @@ def outcome(folder):
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and "tensorboard" not in p.parts):
         name = str(path.relative_to(folder))
         if name == "stats.jsonl":
-            rows = runs.read_stats(folder)
-            found[name] = [{k: v for k, v in row.items() if "second" not in k} for row in rows]
+            found[name] = [{k: v for k, v in row.items() if "second" not in k} for row in runs.read_stats(folder)]
         elif name == "checkpoint.pt":
             state = torch.load(path, weights_only=True)
             found[name] = torch.utils._pytree.tree_map_only(torch.Tensor, torch.Tensor.tolist, state)
@@ -188,18 +168,14 @@ def outcome(folder):
 
 def refused(result, *words):
     """A run must have ended with one clear error, in which these words stand."""
-    code, line = result
-    assert code == 2 and all(word in line for word in ("gsoc-kd: error: ", *words)), result
+    assert result[0] == 2 and all(word in result[1] for word in ("gsoc-kd: error: ", *words)), result
 
 
 def killed(bench, verb, rng):
     code = 0
     while code != -signal.SIGKILL:  # a run that had ended before its moment came is not counted
         out = bench.folder / f"{verb}-killed-{rng.random()}"
-        process = bench.start(verb, out)
-        time.sleep(rng.random() * bench.seconds[verb])
-        os.kill(process, signal.SIGKILL)
-        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        code, _ = bench.run(verb, out, kill_after=rng.random() * bench.seconds[verb])
     bench.again(verb, out)
     assert not list(bench.folder.glob(f"{out.name}.*"))
 
@@ -211,15 +187,14 @@ def full_disk(bench, verb, size):
 
 
 def damaged(bench, count):
-    """Cuts the newest checkpoint in half, or both."""
-    out = bench.folder / f"damaged-{count}"
+    out, names = bench.folder / f"damaged-{count}", ("checkpoint.pt", "checkpoint.previous.pt")
     bench.run("distill", out)
-    for name in ("checkpoint.pt", "checkpoint.previous.pt")[:count]:
+    for name in names[:count]:
         os.truncate(out / name, (out / name).stat().st_size // 2)
     if count == 1:
         bench.again("distill", out)
     else:
-        refused(bench.run("distill", out), "checkpoint.pt", "checkpoint.previous.pt")
+        refused(bench.run("distill", out), *names)
 
 
 def other_config(bench):
@@ -236,25 +211,21 @@ def not_finite(bench, verb):
 
 def one_of_two_killed(bench):
     out, whole = bench.folder / "two", bench.folder / "two-whole"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(cli.__file__).parents[1])}
-    told = dict(env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    code = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    told = dict(env=code, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     torchrun = [sys.executable, *"-m torch.distributed.run --standalone --nproc-per-node 2 -m gsoc_kd".split()]
+    command = [*torchrun, *bench.words("distill", out)]
     subprocess.run([*torchrun, *bench.words("distill", whole)], timeout=LIMIT, **told)
-    process = subprocess.Popen([*torchrun, *bench.words("distill", out)], **told)
-    timer = threading.Timer(LIMIT, process.terminate)  # it ends its workers then
-    timer.start()
+    process = subprocess.Popen(command, **told)
     while not (out / "checkpoint.pt").exists() and process.poll() is None:
         time.sleep(0.02)
-    if process.poll() is None:
-        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(workers[-1]), signal.SIGKILL)
-    error = process.communicate()[1]
-    timer.cancel()
+    for worker in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[-1:]:
+        os.kill(int(worker), signal.SIGKILL)
+    error = process.communicate(timeout=LIMIT)[1]
     assert process.returncode != 0 and 0 < runs.load_checkpoint(out)["step"] < bench.steps, error[-500:]
-    again = subprocess.run([*torchrun, *bench.words("distill", out)], timeout=LIMIT, **told)
+    again = subprocess.run(command, timeout=LIMIT, **told)
     assert again.returncode == 0 and outcome(out) == outcome(whole), again.stderr[-500:]
-    assert len(runs.read_stats(out)) == bench.steps
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    main_program(tyro.cli, main)

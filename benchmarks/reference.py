@@ -1,8 +1,7 @@
 """The project's question at full scale on one GPU: a wide teacher, its pairs, students beside it, their scores.
 
-    python benchmarks/reference.py                              all of it, on whatever device there is
-    python benchmarks/reference.py --minutes 30                 a part: exit code 3 says that there is more to do
-    python benchmarks/reference.py --scale smoke                a minute on a CPU: does every stage work?
+    python benchmarks/reference.py --minutes 30     a part: exit code 3 says that there is more to do
+    python benchmarks/reference.py --scale smoke    a minute on a CPU: does every stage work?
 
 Teacher (preset `gpu`) -> 50,000 and 500,000 pairs -> students, which all see as many pairs as in 2022, 150 epochs of
 50,000 -> scores -> report. A stage that is finished is not repeated, one that was stopped goes on. Below --out are
@@ -17,12 +16,12 @@ from typing import Literal
 
 import numpy as np
 import tyro
-from charts import frontier
-from studies import STUDIES, least
+from pages import main_program
+from studies import STUDIES, frontier, least
 
 import gsoc_kd as kd
 from gsoc_kd.core.figures import grid, save_png
-from gsoc_kd.core.files import InputError, read_json, replacing_folder, write_json
+from gsoc_kd.core.files import read_json, replacing_folder, write_json
 from gsoc_kd.core.weights import provenance
 from gsoc_kd.evaluation import floor_row, row, table
 from gsoc_kd.evaluation.publish import publish
@@ -37,19 +36,14 @@ SMALL = {"TinyGAN block": ("smoke", 13, {"block": "residual", **SMOKE}), "more p
 SMALL |= {"distylegan-2022": ("distylegan-2022", 13, SMOKE)}
 
 
-class Over(Exception):
-    """The minutes of this call are over."""
-
-
 def main(real: str = "cifar10", out: Path = Path("runs/reference"), scale: Literal["full", "smoke"] = "full",
          minutes: float = float("inf"), teacher_kimg: float = 20_000, device: str | None = None):  # fmt: skip
-    """Does what is left of the reference; training stops at a tick when the `minutes` of this call are over. `real` is
-    CIFAR-10, or a dataset zip with its classes; the teacher sees `teacher_kimg` thousand of its images."""
+    """Does what is left, for `minutes`. `real`: CIFAR-10, or a dataset zip with its classes."""
     deadline, images, full = time.monotonic() + 60 * minutes, kd.load_images(real), scale == "full"
 
     def check(*_):
         if time.monotonic() > deadline:
-            raise Over
+            raise TimeoutError
 
     def finish(name, train, teacher=None):
         """Trains, publishes and scores a network, unless that is done; returns it."""
@@ -60,10 +54,10 @@ def main(real: str = "cifar10", out: Path = Path("runs/reference"), scale: Liter
         generator = kd.load_teacher(network, device=device)
         if not file.is_file():
             check()
-            options = dict(per_class=1000 if full else 129, device=device, teacher=teacher, progress=False)
             last = read_stats(out / "runs" / name)[-1]
             told = {"kimg": last["kimg"], "minutes": last["seconds"] / 60, **provenance("", "")}
-            write_json(file, {**told, **row(name, generator, kd.evaluate(generator, **options))})
+            asked = dict(per_class=1000 if full else 129, device=device, teacher=teacher, progress=False)
+            write_json(file, {**told, **row(name, generator, kd.evaluate(generator, **asked))})
         return generator
 
     def student(preset, per_class, changes, teacher, folder):
@@ -76,7 +70,7 @@ def main(real: str = "cifar10", out: Path = Path("runs/reference"), scale: Liter
         teacher = finish("teacher", lambda folder: kd.pretrain(images, config, folder, device, on_tick=check))
         for name, asked in (STUDENTS if full else SMALL).items():
             finish(name, lambda folder, asked=asked: student(*asked, teacher, folder), teacher)
-    except Over:
+    except TimeoutError:
         print("the minutes of this call are over; call it again to go on")
         return 3
     print(report(["teacher", *(STUDENTS if full else SMALL)], out))
@@ -100,7 +94,4 @@ def report(names, out):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(tyro.cli(main))
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    main_program(lambda: sys.exit(tyro.cli(main)))

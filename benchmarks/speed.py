@@ -6,13 +6,11 @@
     python benchmarks/speed.py captured --device cuda
     ... --write                                                puts what is printed into its page, too
 
-All take turns, round after round, so that whatever else the machine does meets each of them; figures are medians of the
-rounds. The checkouts are ThanosM97/gsoc2022-openvino at ef0124f (the file that it decodes for each pair is left out, in
-its favour), this project at an earlier commit, and NVlabs/stylegan2-ada-pytorch at d72cc7d; what is not given is left
-out. Trainings see noise: it costs the same.
+All take turns, so that whatever else the machine does meets each of them; figures are medians of the rounds. Checkouts
+are ThanosM97/gsoc2022-openvino at ef0124f (the file that it decodes for each pair is left out), this project at an
+earlier commit, and NVlabs/stylegan2-ada-pytorch at d72cc7d; what is not given is left out. Trainings see noise.
 """
 
-import datetime
 import functools
 import importlib
 import itertools
@@ -32,12 +30,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
+from pages import check_block, main_program, markdown, write_block, written_by
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 import gsoc_kd as kd
-from gsoc_kd.core.checks import fast_bfloat16, hardware
-from gsoc_kd.core.pages import check_block, write_block
+from gsoc_kd.core.checks import fast_bfloat16
 from gsoc_kd.data.images import LabelledImages, to_uint8
 from gsoc_kd.evaluation.table import cost
 from gsoc_kd.networks import DiStyleGANGenerator, StyleGAN2Generator
@@ -70,26 +68,16 @@ def now(device="cpu"):
     return time.perf_counter()
 
 
-def markdown(head, rows, left=1):
-    """A table for a page: so many columns stand left, the others right."""
-    lines = [head, ["---"] * left + ["--:"] * (len(head) - left), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
 def load_code(folder, name):
     """A module of somebody else's code."""
     sys.path.insert(0, str(folder))
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise kd.InputError(
-            f"{folder}: {error}; give the checkout that the head of benchmarks/speed.py names"
-        ) from None
+        raise kd.InputError(f"{folder}: {error}; give the checkout that benchmarks/speed.py names") from None
 
 
-# ---------------------------------------------------------------- training
-
-WORKER = r"""  # what `elsewhere` runs: pairs a second of a training, and the peak of its memory in MB
+WORKER = r"""  # pairs a second of a training, and the peak of its memory in MB
 import json, pathlib, re, sys, tempfile
 import numpy as np
 import gsoc_kd as kd
@@ -113,14 +101,17 @@ print(json.dumps([run.stats[-1]["pairs_per_second"], int(peak[0]) / 1000]))
 def training(peer: Path | None = None, before: Path | None = None, pairs: int = 50_000, rounds: int = 5,
              presets: tuple[str, ...] = ("laptop", "distylegan-2022"), steps: tuple[int, ...] = (100, 10)):  # fmt: skip
     """Pairs/s and, on Linux, peak memory of `distill` on the CPU; a round of each preset has so many steps."""
-    checkouts, rows = {"now": Path(kd.__file__).parents[1]} | ({"before": before} if before else {}), []
+    folders, rows = {"now": Path(kd.__file__).parents[1]} | ({"before": before.resolve()} if before else {}), []
+    checkouts = {name: {**os.environ, "PYTHONPATH": str(folder)} for name, folder in folders.items()}
     alike, original = (Original(peer).compare_losses(), Original(peer)) if peer else ("", None)
     with tempfile.TemporaryDirectory() as folder:
         noise(Path(folder), pairs)
         for (preset, count), precision in itertools.product(zip(presets, steps), ("float32", "bfloat16")):
             found, kimg = [], str(count * kd.DistillConfig.preset(preset).batch / 1000)
+            command = [sys.executable, "-c", WORKER, folder, preset, kimg, precision]
             for _ in range(rounds):
-                found.append({n: elsewhere(path, folder, preset, kimg, precision) for n, path in checkouts.items()})
+                told = {name: subprocess.check_output(command, env=code) for name, code in checkouts.items()}
+                found.append({name: json.loads(lines.splitlines()[-1]) for name, lines in told.items()})
                 if original and preset == "distylegan-2022":
                     found[-1]["original"] = original.rate(count), 0
             rates, peaks = ({name: median(one[name][i] for one in found) for name in found[0]} for i in (0, 1))
@@ -132,12 +123,6 @@ def training(peer: Path | None = None, before: Path | None = None, pairs: int = 
     yield f"{pairs:,} pairs, as many real images for 2022's recipe; {rounds} rounds of {steps} steps. {alike}"
 
 
-def elsewhere(checkout, *asked):
-    """What WORKER prints with the code of a checkout of this project."""
-    environment = {**os.environ, "PYTHONPATH": str(checkout.resolve())}
-    return json.loads(subprocess.check_output([sys.executable, "-c", WORKER, *asked], env=environment).splitlines()[-1])
-
-
 def noise(folder, count):
     """Pairs of noise and as many real images, also in files: (Pairs, LabelledImages)."""
     rng = np.random.default_rng(0)
@@ -147,14 +132,13 @@ def noise(folder, count):
     return pairs, LabelledImages(x[::-1].copy(), y, pairs.classes, "noise")
 
 
-TERMS = {  # our losses, the original's
-    "disc": ("D/Teacher", "D/Student"), "disc_gan": ("D/Real", "D/Random"), "pixel": ("G/Pixel",),
-    "feature": ("G/Feature",), "adversarial": ("G/Adversarial Distillation",), "gan": ("G/Adversarial GAN",),
-}  # fmt: skip
-
-
 class Original:
     """The trainer of 2022 with its own networks, losses and optimisers, on one batch in memory."""
+
+    terms = {  # our losses, its
+        "disc": ("D/Teacher", "D/Student"), "disc_gan": ("D/Real", "D/Random"), "pixel": ("G/Pixel",),
+        "feature": ("G/Feature",), "adversarial": ("G/Adversarial Distillation",), "gan": ("G/Adversarial GAN",),
+    }  # fmt: skip
 
     def __init__(self, checkout):
         sys.modules.setdefault("torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=None))  # no step needs it
@@ -193,37 +177,30 @@ class Original:
             b.data.copy_(a.data)
         for module in (*disc.modules(), *(h for m in trainer.netD.modules() for h in m._forward_pre_hooks.values())):
             module.n_power_iterations = 0
-        descents = [Descent(network, nets.parts[name], alone, c.lr)
-                    for network, name in ((disc, "disc_optimizer"), (student, "optimizer"))]  # fmt: skip
+        optimizers = (disc, "disc_optimizer"), (student, "optimizer")
+        descents = [Descent(network, nets.parts[name], alone, c.lr) for network, name in optimizers]
         ours = distill_step_with_real(nets, c, *self.batch, z_fresh, (), True, *descents)
         with mock.patch.object(torch, "randn", lambda *_: z_fresh):
             log = self.step(adversarial=True)
-        theirs = {name: sum(log[f"{part} Loss"] for part in parts) for name, parts in TERMS.items()}
-        found = {name: abs(ours[name].item() - value) for name, value in theirs.items()}
-        worst = max(found, key=found.get)
-        if not found[worst] < 1e-4:
-            raise SystemExit(f"the losses differ from the original's: {found}")
-        return f"The same {len(found)} losses from the same weights and batch, to {found[worst]:.1e} ({worst})."
-
-
-# ---------------------------------------------------------------- generators
+        theirs = {name: sum(log[f"{part} Loss"] for part in parts) for name, parts in self.terms.items()}
+        worst = max(abs(ours[name].item() - value) for name, value in theirs.items())
+        if not worst < 1e-4:
+            raise SystemExit(f"the losses differ from the original's: {ours}, {theirs}")
+        return f"The same {len(theirs)} losses from the same weights and batch, to {worst:.1e}."
 
 
 def generators(peer: Path | None = None, student: str = "embedded", rounds: int = 9, seconds: float = 0.5,
                scores: bool = True):  # fmt: skip
     """Images/s, as uint8, of the bundled networks and of the student's OpenVINO files (with their scores), beside the
     generator of 2022, in its own code if there is `peer`. A turn lasts `seconds` at least."""
-
-    def box(network, z_dim):
-        return Teacher(lambda z, y: to_uint8(network(z, F.one_hot(y, 10).float())), z_dim, 10, 32)
-
     network, base = kd.load_student(student), "2022 generator, PyTorch eager"
     boxes, times, sizes, rows = {base: kd.black_box(DiStyleGANGenerator())}, {}, [], []
     if peer:
-        boxes[base] = box(load_code(peer / "generation", "model.network").Generator(256, 512, 10).eval(), 512)
+        original = load_code(peer / "generation", "model.network").Generator(256, 512, 10).eval()
+        boxes[base] = Teacher(lambda z, y: to_uint8(original(z, F.one_hot(y, 10).float())), 512, 10, 32)
     boxes["teacher, PyTorch eager"] = kd.load_teacher(device="cpu")
     boxes["student, PyTorch eager"] = kd.black_box(network)
-    boxes["student, PyTorch compiled"] = box(torch.compile(network, dynamic=False), network.z_dim)
+    boxes["student, PyTorch compiled"] = kd.black_box(torch.compile(network, dynamic=False))
     with tempfile.TemporaryDirectory() as folder:
         for precision in ("fp32", "int8"):
             file = kd.export(network, Path(folder) / f"{precision}.xml", precision)
@@ -260,45 +237,38 @@ def stylegan2(official: Path | None = None, rounds: int = 7, batch: int = 32, de
         options = dict(noise_mode="const", force_fp32=True, fused_modconv=True)  # its own in eval mode
         calls["official"] = functools.partial(theirs.to(device), z, F.one_hot(y, 10).float(), **options)
     ours.eval().to(device, memory_format=torch.channels_last)
-    for dtype in (torch.bfloat16, torch.float16) if torch.device(device).type == "cuda" else ():
-        calls[f"ours, {dtype}"] = torch.autocast("cuda", dtype)(calls["ours"])
     times, base, macs = in_turn(calls, rounds, device), calls["ours"](), cost(ours)["macs"]
     for name, call in calls.items():
-        speed, difference = batch / median(times[name]), (call().float() - base).abs().max().item()
+        speed, difference = batch / median(times[name]), (call() - base).abs().max().item()
         ratio = f"{median(times['official']) / median(times[name]):.1f}" if official else "–"
         rows.append([name, f"{speed:,.1f}", ratio, f"{speed * 2 * macs / 1e9:,.0f}", f"{difference:.1e}"])
     yield markdown(["generator", "images/s", "ratio to official", "GFLOP/s", "largest difference from ours"], rows)
     yield f"{macs / 1e9:.2f} GMAC an image, batch {batch}, {rounds} rounds."
 
 
-# ---------------------------------------------------------------- captured
-
-
-def captured(device: str = "cuda", preset: str = "gpu", ticks: int = 3, images: int = 50_000):
-    """Both trainings step by step (one tick of the preset) and in captured blocks (`ticks`, after a first one)."""
+def captured(device: str = "cuda", preset: str = "gpu", ticks: int = 3, images: int = 50_000,
+             backend: str = "inductor"):  # fmt: skip
+    """Both trainings step by step (one tick of the preset), in captured blocks (`ticks`, after a first one), and
+    with networks compiled by a `backend` of torch.compile; the last columns are of the fastest."""
     graph = "cuda" if torch.device(device).type == "cuda" else lambda function: function
     peak, rows = matmul_peak(device), []
     with tempfile.TemporaryDirectory() as folder:
         pairs, real = noise(Path(folder), images)
         for kind, data, config in ((DistillTask, pairs, kd.DistillConfig), (GanTask, real, kd.PretrainConfig)):
             kimg, rates = config.preset(preset).tick_kimg, []
-            for how, count in ((None, 1), (graph, ticks + 1)):
+            for how, count, compile in ((None, 1, None), (graph, ticks + 1, None), (graph, ticks + 1, backend)):
                 task = kind(data, config.preset(preset, kimg=kimg * count))
-                stats = loop.train(task, f"{folder}/{task.verb}-{count}", device, graph=how).stats
+                out = f"{folder}/{task.verb}-{len(rates)}"
+                stats = loop.train(task, out, device, graph=how, compile=compile).stats
                 rates.append(median(row[f"{task.unit}s_per_second"] for row in stats[count > 1 :]))
             accelerator, nets, _ = loop.prepare(task, device)
             with Operations() as counter:
                 Blocks(task, nets, accelerator)(0, task.period)
-            work, (slow, fast) = counter.total / task.period / task.config.batch, rates
-            told = (
-                f"{slow:,.0f}",
-                f"{fast:,.0f}",
-                f"{fast / slow:.2f}",
-                f"{work / 1e9:.2f}",
-                f"{fast * work / peak:.1%}",
-            )
-            rows.append([f"`{task.verb}`", *told, f"{7_500_000 / fast / 60:.1f}"])
-    head = ["eager", "captured", "ratio", "GFLOP an image", "share of the peak", "minutes for 150 epochs of 50,000"]
+            work, best = counter.total / task.period / task.config.batch, max(rates)
+            told = [f"{rate:,.0f} ({rate / rates[0]:.2f})" for rate in rates]
+            told += [f"{work / 1e9:.2f}", f"{best * work / peak:.1%}", f"{7_500_000 / best / 60:.1f}"]
+            rows.append([f"`{task.verb}`", *told])
+    head = ["eager", "captured (ratio)", "and compiled", "GFLOP an image", "of the peak", "minutes for 7.5 M images"]
     yield markdown([f"images/s, preset `{preset}`", *head], rows)
     yield f"The peak is that of a large bfloat16 matrix product, {peak / 1e12:,.1f} TFLOP/s."
 
@@ -323,31 +293,25 @@ def matmul_peak(device):
 
 
 MEASURES = {  # with its page, and the block there
-    "training": (training, Path("docs/Training.md"), "speed"), "captured": (captured, Path("docs/Training.md"), "gpu"),
+    "training": (training, Path("docs/Training.md"), "speed"),
+    "captured": (captured, Path("docs/Training.md"), "gpu"),
     "generators": (generators, Path("docs/Deployment.md"), "speed"),
     "stylegan2": (stylegan2, Path("docs/Teacher-Network.md"), "generator speed"),
-}  # fmt: skip
+}
 
 
 def main(words):
     """Prints what was measured, with where and when; with --write it goes into its page as well."""
-    functions = {name: function for name, (function, *_) in MEASURES.items()}
     asked = [word for word in words if word != "--write"]
-    parts = tyro.extras.subcommand_cli_from_dict(functions, args=asked)
-    block = MEASURES[asked[0]][1:] if asked != words else ()
-    if block:
+    parts = tyro.extras.subcommand_cli_from_dict({name: one[0] for name, one in MEASURES.items()}, args=asked)
+    if block := MEASURES[asked[0]][1:] if asked != words else ():
         check_block(*block)  # before anything is measured: `parts` is a generator
-    where = f"{hardware()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
-    where += ", fast bfloat16" if fast_bfloat16("cpu") else ""
-    command = f"`python benchmarks/speed.py {shlex.join(words)}`"
-    text = "\n\n".join([*parts, f"{where}, PyTorch {torch.__version__}, {datetime.date.today()}: {command}."])
-    print(text)
+    where = f"{torch.get_num_threads()} threads", torch.backends.cpu.get_cpu_capability()
+    where += ("fast bfloat16",) if fast_bfloat16("cpu") else ()
+    print(text := "\n\n".join([*parts, written_by(f"benchmarks/speed.py {shlex.join(words)}", *where)]))
     if block:
         write_block(*block, text)
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except kd.InputError as error:
-        sys.exit(f"error: {error}")
+    main_program(main, sys.argv[1:])

@@ -7,30 +7,29 @@
     python benchmarks/studies.py speed         images/s of the frontier's students as INT8 files; on an idle machine
     python benchmarks/studies.py tables        every study's table from its figures, without training
 
-Each run has one thread and is given minutes of *processor* time, so that two at once (`--seeds 0` here, `--seeds 1`
-there) hardly disturb each other. A stopped run goes on when called again; a finished one is not repeated: its figures
-lie in benchmarks/results/STUDY, with the commit that can repeat them. If the bundled teacher is replaced, tables tell
-of the old one until there are students of the new one.
+Each run has one thread and minutes of *processor* time, so that two at once (`--seeds 0`, `--seeds 1`) hardly disturb
+each other. A stopped run goes on; a finished one is not repeated: its figures lie in benchmarks/results/STUDY.
 """
 
 import functools
 import json
-import sys
 import tempfile
 import time
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, median
+from typing import Literal
 
 import torch
 import tyro
-from charts import frontier, ladder
-from speed import in_turn, markdown
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from pages import check_block, main_program, markdown, write_block
+from speed import in_turn
 
 import gsoc_kd as kd
 from gsoc_kd.core.files import ASSETS, InputError, read_json, replacing_file, write_json
-from gsoc_kd.core.pages import check_block, write_block
 from gsoc_kd.core.weights import provenance
 from gsoc_kd.evaluation import cost, floor_row
 from gsoc_kd.pairs import draw_latents
@@ -50,25 +49,21 @@ COLUMNS = [  # title, where it lies in a run's figures, how it is written; a col
 ]
 
 
-def main(study: tyro.conf.Positional[str], names: tuple[str, ...] = (), seeds: tuple[int, ...] = (),
-         shown: bool = False):  # fmt: skip
-    """Trains, scores and writes the table of a study: all rows, or those of these names, and its own seeds, or others.
-    `shown`: only the rows that have figures, be it of an earlier teacher."""
+def main(study: tyro.conf.Positional[Literal[(*STUDIES, "speed", "tables")]], names: tuple[str, ...] = (),
+         seeds: tuple[int, ...] = (), shown: bool = False):  # fmt: skip
+    """Trains, scores and writes the table of a study; `shown`: only rows that have figures, if of an old teacher."""
     if study == "speed":
         return print(json.dumps(time_files(), indent=2))
-    if study not in (*STUDIES, "tables"):
-        raise InputError(f"there is no study {study!r}; choose from {', '.join(STUDIES)}, speed, tables")
     every = STUDIES if study == "tables" else {study: STUDIES[study]}
     for name in every:
         check_block(PAGE, name)
-    if study != "tables":
-        rows = every[study]["rows"]
-        if unknown := sorted(set(names) - set(rows)):
-            raise InputError(f"{study} has no {unknown[0]!r}; choose from {', '.join(rows)}")
-        for name in names or rows:
-            if any((RESULTS / study).glob(f"{name}-[0-9]*.json")) or not shown:
-                for seed in seeds or every[study]["seeds"]:
-                    train(study, name, seed)
+    rows = every[study]["rows"] if study != "tables" else {}
+    if unknown := sorted(set(names) - set(rows)):
+        raise InputError(f"{study} has no {unknown[0]!r}; choose from {', '.join(rows)}")
+    for name in names or rows:
+        if any((RESULTS / study).glob(f"{name}-[0-9]*.json")) or not shown:
+            for seed in seeds or every[study]["seeds"]:
+                train(study, name, seed)
     print("\n\n".join(write(name) for name in every))
 
 
@@ -80,7 +75,8 @@ def train(study, name, seed):
     fields |= {"tick_kimg": 20, **s.get("common", {}), **s["rows"][name], "seed": seed}
     asked = {key: fields.pop(key) for key in ("minutes", "per_class", "real")}
     config = (kd.DistillConfig if teacher else kd.PretrainConfig).preset(fields.pop("preset"), **fields)
-    asked |= {"teacher": teacher and teacher.digest, "config": plain(config), "scored_per_class": 1000}
+    asked |= {"teacher": teacher and teacher.digest, "config": asdict(config), "scored_per_class": 1000}
+    asked = json.loads(json.dumps(asked))
     if file.is_file() and same(read_json(file)["asked"], asked, type(config)):
         return print(f"{study}, {name}, seed {seed}: finished before")
     torch.set_num_threads(1)
@@ -88,34 +84,27 @@ def train(study, name, seed):
     if teacher:
         place = RUNS / teacher.digest[:8]
         pairs = kd.make_pairs(teacher, asked["per_class"], seed=0, out=place / f"pairs-{asked['per_class']}")
-        run = kd.distill(pairs, config, place / study / file.stem, asked["real"], **limit)
+        done = kd.distill(pairs, config, place / study / file.stem, asked["real"], **limit)
     else:
-        run = kd.pretrain("cifar10", config, RUNS / study / file.stem, **limit)
-    scores = kd.evaluate(run.generator, per_class=1000, teacher=teacher, progress=False)
-    found = {"asked": asked, "last": run.stats[-1], "cost": cost(run.generator), "scores": scores}
+        done = kd.pretrain("cifar10", config, RUNS / study / file.stem, **limit)
+    scores = kd.evaluate(done.generator, per_class=1000, teacher=teacher, progress=False)
+    found = {"asked": asked, "last": done.stats[-1], "cost": cost(done.generator), "scores": scores}
     if teacher:
         found["teacher"] = cost(teacher) | read_json(ASSETS / "teacher" / "provenance.json")["scores"]
     record(file, found)
 
 
-def plain(config):
-    """A config as JSON gives it back."""
-    return json.loads(json.dumps(asdict(config)))
-
-
 def same(old, new, kind):
     """Whether two runs were asked for alike. A field that the old config did not have stands at its default, and one
     that is gone was at its default in all rows that are still here."""
-    config = plain(kind())
-    config |= {name: value for name, value in old["config"].items() if name in config}
-    return {**old, "config": config} == new
+    default = json.loads(json.dumps(asdict(kind())))
+    return {**old, "config": {name: old["config"].get(name, default[name]) for name in default}} == new
 
 
 def record(file, found):
     """Writes what was measured, with hardware, commit and date, and returns it."""
-    told = provenance("", "")
-    found |= {"torch": torch.__version__.split("+")[0], **{key: told[key] for key in ("hardware", "commit", "date")}}
-    write_json(file, found)
+    told = provenance("", "") | {"torch": torch.__version__.split("+")[0]}
+    write_json(file, found := found | {key: told[key] for key in ("torch", "hardware", "commit", "date")})
     return found
 
 
@@ -132,50 +121,49 @@ def time_files(batch=256, rounds=10):
 
 
 def write(study):
-    """Writes the table of a study's finished runs into the page, and returns it."""
-    rows, lines, s = finished(study), [], STUDIES[study]
+    """Writes the table of a study's finished runs, its chart and what they say into the page; returns the text."""
+    s, timed = STUDIES[study], RESULTS / study / "speed.json"
+    timed = read_json(timed) if timed.is_file() else {}
+    rows, lines = finished(study, timed.get("images_per_second", {})), []
     every = [one for ones in rows.values() for one in ones]
     columns = [column for column in COLUMNS if any(column[2] in one.get(column[1], ()) for one in every)]
     for name, ones in rows.items():
         changed = s["rows"][name] or s.get("common", {"preset": "laptop"})
         fields = ", ".join(f"{key}={value!r}" for key, value in changed.items())
         lines.append([name, f"`{fields}`", len(ones), *(spread(ones, *column[1:]) for column in columns)])
-    table = markdown(["", "fields", "seeds", *(column[0] for column in columns)], lines, left=2)
-    conclusion = {"frontier": smallest, "equal-cost": lambda *_: []}.get(study, rungs)
-    text = "\n\n".join([table, *conclusion(study, rows), caption(study, every)])
+    parts = [markdown(["", "fields", "seeds", *(column[0] for column in columns)], lines, left=2)]
+    if study == "frontier":
+        parts += trade_off(rows)
+    elif study != "equal-cost":
+        title, _, key, _ = COLUMNS[4 if s["per_class"] else 5]
+        chart = ladder({name: [one["scores"][key] for one in ones] for name, ones in rows.items()}, title)
+        parts += [save(chart, study, f"{title} of each row, a dot for each seed")]
+    text = "\n\n".join([*parts, caption(study, every, timed)])
     write_block(PAGE, study, text)
     return text
 
 
-def finished(study):
+def finished(study, rates):
     """{row: figures of its runs}. Of students those of the bundled teacher; of the last one, if it has none yet."""
-    rows, rates = {}, speeds(study).get("images_per_second", {})
-    for name in STUDIES[study]["rows"]:
-        rows[name] = [read_json(path) for path in sorted((RESULTS / study).glob(f"{name}-[0-9]*.json"))]
-        for one in rows[name] if name in rates else ():
-            one["speed"] = {"images_per_second": rates[name]}
-    every = sorted((one for ones in rows.values() for one in ones), key=lambda one: one["date"])
+    found = {name: [read_json(path) for path in sorted((RESULTS / study).glob(f"{name}-[0-9]*.json"))]
+             for name in STUDIES[study]["rows"]}  # fmt: skip
+    every = sorted((one for ones in found.values() for one in ones), key=lambda one: one["date"])
     if not every:
         raise InputError(f"{RESULTS / study} has no figures of this study's rows")
-    digests = [one["asked"]["teacher"] for one in every]
-    digest = kd.load_teacher().digest if kd.load_teacher().digest in digests else digests[-1]
-    rows = {name: [one for one in ones if one["asked"]["teacher"] == digest] for name, ones in rows.items()}
-    return {name: ones for name, ones in rows.items() if ones}
-
-
-def speeds(study):
-    """What `time_files` has measured."""
-    file = RESULTS / study / "speed.json"
-    return read_json(file) if file.is_file() else {}
+    digests, digest = [one["asked"]["teacher"] for one in every], kd.load_teacher().digest
+    digest, rows = digest if digest in digests else digests[-1], {}
+    for name, ones in found.items():
+        if ones := [one for one in ones if one["asked"]["teacher"] == digest]:
+            rows[name] = [{**one, "speed": {"images_per_second": rates[name]} if name in rates else {}} for one in ones]
+    return rows
 
 
 def spread(ones, part, key, form):
-    """One value, or the lowest and the highest."""
     values = [one[part][key] for one in ones if key in one.get(part, ())]
     return " to ".join(dict.fromkeys([form(min(values)), form(max(values))])) if values else "–"
 
 
-def caption(study, every):
+def caption(study, every, timed):
     """What the runs learned from, for how long, and with what they were measured."""
     parts, digest, number = ["Real CIFAR-10"], every[0]["asked"]["teacher"], "{:,}".format
     if digest:
@@ -184,49 +172,71 @@ def caption(study, every):
         parts = [f"{spread(every, 'asked', 'per_class', number)} pairs for each class of {teacher} teacher, {told}"]
         floor = every[0]["scores"]["cifar_fd_to_teacher_floor"]
         parts.append(f"CIFAR-FD between two sets of the teacher's own images {floor:.2f}")
-    parts.append(
-        f"{spread(every, 'asked', 'minutes', number)} minutes of one core's time a run, lowest to highest seed"
-    )
-    parts.append(f"{spread(every, 'scores', 'images', number)} images scored")
-    if speeds(study):
-        parts.append("INT8 images/s at batch {batch}, all in turn, {hardware}, {date}".format(**speeds(study)))
+    minutes, images = spread(every, "asked", "minutes", number), spread(every, "scores", "images", number)
+    parts += [f"{minutes} minutes of one core's time a run, lowest to highest seed", f"{images} images scored"]
+    if timed:
+        parts.append("INT8 images/s at batch {batch}, all in turn, {hardware}, {date}".format(**timed))
     made = {f"{one['hardware']}, PyTorch {one['torch']}, {one['date']}, commit {one['commit']}" for one in every}
     return f"{'; '.join(parts)}. By `python benchmarks/studies.py {study}` ({'; '.join(sorted(made))})."
 
 
-def rungs(study, rows):
-    """A chart with a line for each row."""
-    title, _, key, _ = COLUMNS[4 if STUDIES[study]["per_class"] else 5]
-    save(ladder({name: [one["scores"][key] for one in ones] for name, ones in rows.items()}, title), study)
-    return [f"![{title} of each row, a dot for each seed]({study}.png)"]
-
-
-def smallest(study, rows):
+def trade_off(rows):
     """A chart of cost against distance, and the smallest student that keeps 90 % of the teacher's class agreement."""
-    teacher, key = {"name": "teacher", "marker": "*"} | next(iter(rows.values()))[0]["teacher"], "class_agreement"
-    students = []
+    teacher, students = {"name": "teacher", "marker": "*"} | next(iter(rows.values()))[0]["teacher"], []
     for name, ones in rows.items():
-        scores = {score: mean(one["scores"][score] for one in ones) for score in ("cifar_fd", key)}
+        scores = {key: mean(one["scores"][key] for one in ones) for key in ("cifar_fd", "class_agreement")}
         students.append({"name": name, **ones[0]["cost"], **scores})
-    save(frontier([floor_row(), teacher, *students]), study)
-    return [f"![parameters and multiply-accumulates against CIFAR-FD]({study}.png)", least(teacher, students)]
+    told, chart = "parameters and multiply-accumulates against CIFAR-FD", frontier([floor_row(), teacher, *students])
+    return save(chart, "frontier", told), least(teacher, students)
 
 
 def least(teacher, students, key="class_agreement"):
     """The smallest student that keeps 90 % of the teacher's class agreement, in words."""
-    keeping = [one for one in students if one[key] >= 0.9 * teacher[key]]
-    one = min(keeping, key=lambda one: one["parameters"], default=None)
+    one = min((s for s in students if s[key] >= 0.9 * teacher[key]), key=lambda s: s["parameters"], default=None)
     told = f"{one['name']}, with {one['parameters']:,} parameters and {one[key]:.1%}" if one else "none of these"
     return f"The smallest student that keeps 90 % of the teacher's class agreement ({teacher[key]:.1%}): {told}."
 
 
-def save(figure, study):
+def frontier(rows):
+    """What generators cost, in parameters and in multiply-accumulates, against CIFAR-FD: down and left is better. Rows
+    are those of `evaluation.table.row`; one without a cost, such as real images, is a line, "marker" sets one apart."""
+    panels = (figure := Figure(figsize=(9, 3.6), layout="constrained")).subplots(1, 2, sharey=True)
+    for axes, key, label in zip(panels, ("parameters", "macs"), ("parameters", "multiply-accumulates an image")):
+        for row in rows:
+            if row.get(key):
+                axes.scatter(row[key], row["cifar_fd"], s=50, marker=row.get("marker", "o"), label=row["name"])
+            else:
+                axes.axhline(row["cifar_fd"], linestyle="--", color="grey", linewidth=1, label=row["name"])
+        axes.set(xscale="log", xlabel=label)
+        axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=EngFormatter())  # 200 k, 1 M
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("CIFAR-FD")
+    panels[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    return figure
+
+
+def ladder(rows, title):
+    """A line for each row of {name: list of numbers}, the lowest mean at the top, with a dot for each number, of which
+    `title` says what they are; the mean of the row `base` is a vertical line."""
+    names = sorted(rows, key=lambda name: -mean(rows[name]))
+    axes = (figure := Figure(figsize=(8, 0.8 + 0.3 * len(names)), layout="constrained")).subplots()
+    axes.grid(axis="x", alpha=0.3)
+    for height, name in enumerate(names):
+        axes.plot(rows[name], [height] * len(rows[name]), "o", color="tab:blue", alpha=0.7)
+    if "base" in rows:
+        axes.axvline(mean(rows["base"]), color="grey", linewidth=1)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlim=(0, None), xlabel=f"{title}, lower is better")
+    return figure
+
+
+def save(figure, study, told):
+    """Writes a chart beside the page; returns the page's link to it."""
     with replacing_file(PAGE.with_name(f"{study}.png")) as temporary:
         figure.savefig(temporary, format="png", dpi=80)
+    return f"![{told}]({study}.png)"
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(main)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    main_program(tyro.cli, main)

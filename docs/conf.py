@@ -1,8 +1,4 @@
-"""Sphinx's settings of the site; docs/build.py collects its sources and calls Sphinx.
-
-The site is read from the disk as well as from a server, with no network: formulas are MathML, which browsers draw
-themselves, and nothing is loaded from elsewhere.
-"""
+"""Sphinx's settings of the site, whose sources docs/build.py collects. Nothing is loaded from elsewhere."""
 
 from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -16,13 +12,11 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 highlight_language = "none"  # for blocks that do not name theirs
 default_role = "code"  # docstrings put names in single backticks
 autodoc_typehints = "none"  # the docstrings say what is meant
-
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4  # with GitHub's slugs
 nb_execution_mode = "off"  # the notebooks are shown as committed
 nb_ipywidgets_js = {}
-
-html_theme, html_math_renderer = "furo", "mathml"
+html_theme, html_math_renderer = "furo", "mathml"  # which browsers draw themselves
 html_static_path, html_css_files = ["site.css"], ["site.css"]
 html_copy_source = html_show_sourcelink = html_show_copyright = html_use_index = False
 

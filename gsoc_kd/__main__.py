@@ -1,8 +1,6 @@
 """`python -m gsoc_kd VERB` is `gsoc-kd VERB`."""
 
-import sys
-
 from .cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -150,6 +150,7 @@ class Pretrain(NamedTuple):
         from .core.checks import whole
         from .data.images import CIFAR10_CLASSES
         from .evaluation.publish import publish
+        from .training.config import steps
 
         real, ticks = kd.load_images(self.real, size=self.size), whole("--score-ticks", self.score_ticks, 0)
         cifar10 = (tuple(real.classes), real.resolution) == (CIFAR10_CLASSES, 32)  # whose scores the package knows
@@ -157,7 +158,7 @@ class Pretrain(NamedTuple):
             raise InputError(f"--score-ticks must be 0, not {ticks}, as these are other images than CIFAR-10's")
 
         def score(generator, row):  # what is added to the statistics of a tick
-            due = not row["step"] % (ticks * self.config.tick_steps)
+            due = not row["step"] % (ticks * steps(self.config)[1])
             scores = kd.evaluate(generator, device=self.device, progress=False) if due else {}
             return {name: scores[name] for name in ("cifar_fd", "class_agreement") if due}
 
@@ -188,7 +189,7 @@ def main(argv=None):
         if not argv or argv[0] in ("-h", "--help"):
             print("usage: gsoc-kd VERB [flags]        gsoc-kd VERB --help explains the flags of a verb\n")
             print("A small image generator learns from a big one's images alone.\n")
-            print("\n".join(f"  {verb:<9}  {kind.__doc__}" for verb, kind in VERBS.items()))
+            print(*(f"  {verb:<9}  {kind.__doc__}" for verb, kind in VERBS.items()), sep="\n")
             print("\n  --version  version of gsoc_kd")
         elif argv[0] == "--version":
             print(f"gsoc-kd {kd.__version__}")

@@ -21,8 +21,7 @@ def demo(out="runs/demo", per_class: int = 1000, config: DistillConfig | None = 
     film.gif (the training), scores.json and table.md; in pairs/ and run/ the pairs and the training run.
 
     `per_class`: pairs per class. `config`: of the distillation, by default its preset `laptop`. Returns the table's
-    rows, a list of dicts: real test images, teacher, bundled student, the student just made.
-    """
+    rows, a list of dicts: real test images, teacher, bundled student, the student just made."""
     out, start, teacher = Path(out), time.time(), load_teacher()
     print(f"1/4  {per_class * teacher.num_classes:,} pairs from the embedded teacher", flush=True)
     pairs = make_pairs(teacher, per_class, seed=0, out=out / "pairs")

@@ -1,16 +1,12 @@
-"""Executes the notebooks in place and leaves only what every machine would show: `make notebooks`.
+"""Executes the notebooks in place, all or those named: python notebooks/execute.py [01_dataset 02_teacher ...]
 
-    python notebooks/execute.py                       # all of them, in their order
-    python notebooks/execute.py 01_dataset 02_teacher
-
-Each is run from top to bottom in its own kernel. Then widgets, metadata and paths of this machine are taken out,
-progress bars are left at their last state, and images of more than 100 kB are stored with fewer colours. A cell
-that fails, or an image that stays too big, leaves its notebook as it was and ends with exit code 1.
+Then widgets, metadata and paths of this machine are taken out, progress bars are left at their last state, and big
+images get fewer colours. A cell that fails, or an image that stays too big, leaves its notebook as it was: exit code 1.
 """
 
 import base64
+import contextlib
 import io
-import os
 import re
 import sys
 import tempfile
@@ -26,21 +22,18 @@ from gsoc_kd.core.figures import save_png
 from gsoc_kd.core.files import InputError, replacing_file
 
 FOLDER = Path(__file__).resolve().parent
-MAX_KB = 100  # an image
-SECONDS = 600  # a cell
+MAX_KB, SECONDS = 100, 600  # of an image, of a cell
 WIDGET = "application/vnd.jupyter.widget-view+json"
-KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-METADATA = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"}}  # fmt: skip
 
 
 def execute(path):
     """Runs a notebook and writes it back, cleaned. Returns the seconds it took, with the start of its kernel."""
-    notebook = nbformat.read(path, as_version=4)
-    notebook.metadata = nbformat.from_dict(METADATA)
-    start, there = time.perf_counter(), {"metadata": {"path": str(path.parent)}}
+    notebook, start = nbformat.read(path, as_version=4), time.perf_counter()
+    there = {"metadata": {"path": str(path.parent)}}
     NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=there).execute()
-    seconds = time.perf_counter() - start
-    notebook = clean(notebook, path.name)
+    seconds, notebook = time.perf_counter() - start, clean(notebook, path.name)
     nbformat.validate(notebook)
     with replacing_file(path) as temporary:
         temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
@@ -60,7 +53,7 @@ def clean(notebook, name="notebook"):
                 raise InputError(f"{where}: {why}; print what is to be checked in a cell of its own")
             cell.outputs.sort(key=lambda output: output.get("name") != "stderr")  # the pieces of a bar become one
             CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, index)
-            outputs = [clean_output(output, where) for output in cell.outputs]
+            outputs = (clean_output(output, where) for output in cell.outputs)
             cell.outputs = [output for output in outputs if output.get("data") or output.get("text")]
     return notebook
 
@@ -86,11 +79,8 @@ def clean_output(output, where):
 
 def small_png(data, where):
     """A PNG in base64 that is at most MAX_KB big, with fewer colours if need be."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            path = save_png(Image.open(io.BytesIO(base64.b64decode(data))), Path(folder) / where, max_kb=MAX_KB)
-        except InputError as error:
-            raise InputError(str(error).replace(f"{folder}{os.sep}", "")) from None
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # so that an error names the cell alone
+        path = save_png(Image.open(io.BytesIO(base64.b64decode(data))), where, MAX_KB)
         return base64.b64encode(path.read_bytes()).decode()
 
 
@@ -104,18 +94,14 @@ def without_paths(text):
 def main(names):
     known = {path.stem: path for path in sorted(FOLDER.glob("*.ipynb"))}
     stems = [Path(name).stem for name in names] or list(known)
-    if missing := [stem for stem in stems if stem not in known]:
+    if missing := set(stems) - set(known):
         sys.exit(f"there is no notebook {', '.join(missing)}; there are {', '.join(known)}")
-    total = 0.0
     for path in map(known.get, stems):
         print(f"{path.name} ...", flush=True)
         try:
-            seconds = execute(path)
+            print(f"{path.name}: {execute(path):.0f} s, {path.stat().st_size / 1000:.0f} kB", flush=True)
         except Exception as error:  # nbclient's own are many: failed, dead or slow kernels
             sys.exit(f"{error}\n{path.name} failed ({type(error).__name__}); it was left as it was")
-        total += seconds
-        print(f"{path.name}: {seconds:.0f} s, {path.stat().st_size / 1000:.0f} kB", flush=True)
-    print(f"{len(stems)} notebooks in {total:.0f} s")
 
 
 if __name__ == "__main__":

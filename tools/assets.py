@@ -1,13 +1,9 @@
 """What only the authors run: it remakes what gsoc_kd/assets holds and the tables that tell of it. All need CIFAR-10.
 
 python tools/assets.py embed --run runs/assets/student --name student
-python tools/assets.py results
-python tools/assets.py calibrate
-python tools/assets.py judge           the classifier that scores; then `reference`, and every score anew
-python tools/assets.py reference
+python tools/assets.py results, or calibrate, judge (the classifier that scores), and after that reference
 """
 
-import datetime
 import sys
 import time
 from pathlib import Path
@@ -18,10 +14,9 @@ import torch.nn.functional as F
 import tyro
 from tqdm import tqdm
 
-from gsoc_kd.core.checks import fast_bfloat16, hardware, pick_device, whole
+from gsoc_kd.core.checks import fast_bfloat16, pick_device, whole
 from gsoc_kd.core.figures import save_png, side_by_side
-from gsoc_kd.core.files import ASSETS, InputError, write_json
-from gsoc_kd.core.pages import check_block, write_block
+from gsoc_kd.core.files import ASSETS, write_json
 from gsoc_kd.core.weights import load_network, network_folder, provenance, save_network
 from gsoc_kd.data.images import load_images, to_float
 from gsoc_kd.deployment import calibrate as calibration
@@ -30,16 +25,18 @@ from gsoc_kd.evaluation.publish import publish
 from gsoc_kd.pairs import draw_latents
 from gsoc_kd.teachers import load_teacher
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from pages import check_block, main_program, write_block, written_by
+
 
 def embed(run: Path, name: Literal["student", "teacher"] = "student"):
     """Puts the generator of a run of `distill` or `pretrain`, or of a network's folder, into the package, scored."""
     publish(run, ASSETS / name)
 
 
-def results(pages: tuple[Path, ...] = (Path("README.md"), Path("docs/Results.md")),
-            picture: Path = Path("docs/teacher-and-student.png")):  # fmt: skip
-    """Scores both bundled networks anew, writes the block `results` of the pages, and shows both on the same noise."""
-    for page in pages:
+def results():
+    """Scores both bundled networks anew, writes the block `results` of two pages, and shows both on the same noise."""
+    for page in ("README.md", "docs/Results.md"):
         check_block(page, "results")
     rows, shown = [floor_row()], []
     for name in ("teacher", "student"):
@@ -47,39 +44,31 @@ def results(pages: tuple[Path, ...] = (Path("README.md"), Path("docs/Results.md"
         rows.append(row(f"embedded {name}", generator, evaluate(generator)))
         y = torch.arange(20) % generator.num_classes
         shown.append(generator(draw_latents(7, 0, 20, generator.z_dim), y))
-    save_png(side_by_side(*shown, columns=10, scale=3), picture, max_kb=100)
-    text = f"{table(rows)} Measured by `python tools/assets.py results` on {datetime.date.today()}, {hardware()}, "
-    text += f"PyTorch {torch.__version__.split('+')[0]}."
-    print(text)
-    for page in pages:
+    save_png(side_by_side(*shown, columns=10, scale=3), "docs/teacher-and-student.png", max_kb=100)
+    print(text := f"{table(rows)} {written_by('tools/assets.py results')}")
+    for page in ("README.md", "docs/Results.md"):
         write_block(page, "results", text)
 
 
 def calibrate(draws: int = 5, images: int = 300, seed: int = 2000, page: Path = Path("docs/Deployment.md")):
-    """Measures what INT8 costs the classifier, by what calibrated it; writes assets/calibration.json and the block
-    `calibration` of the page."""
+    """Measures what INT8 costs the classifier, by what calibrated it, for assets/calibration.json and the page."""
     check_block(page, "calibration")
     real = load_images(), load_images(split="test")
-    result = calibration.calibrate(*real, draws=draws, images=images, seed=seed)
-    write_json(calibration.TABLE, result)
-    print(calibration.table(result))
-    write_block(page, "calibration", calibration.table(result))
+    write_json(calibration.TABLE, result := calibration.calibrate(*real, draws=draws, images=images, seed=seed))
+    write_block(page, "calibration", text := calibration.table(result))
+    print(text)
 
 
 def reference(folder: Path = ASSETS):
     """Measures the real images that scores compare with, as the classifier sees them."""
     made = compute_reference(load_images(), load_images(split="test"), load_judge(), folder)
-    told = {key: made.floor[key] for key in ("cifar_fd", "class_agreement")}
-    print(f"{folder}: {made.overall.count:,} real images; floor {told}")
+    print(f"{folder}: {made.overall.count:,} real images; floor CIFAR-FD {made.floor['cifar_fd']}")
 
 
 def judge(out: Path = ASSETS / "judge", epochs: int = 15, batch: int = 128, lr: float = 0.2,
           weight_decay: float = 5e-4, label_smoothing: float = 0.1, seed: int = 0):  # fmt: skip
-    """Trains the classifier on CIFAR-10's training images and writes it in float16: 23 minutes on 2 CPU cores.
-
-    SGD with Nesterov momentum; the learning rate rises to `lr` for a fifth of the time and then falls to zero. Random
-    flips and shifts by up to 2 pixels; the saved weights average the last epochs' steps.
-    """
+    """Trains the classifier on CIFAR-10's training images, flipped and shifted, and writes it in float16: 23 minutes on
+    2 CPU cores. The learning rate rises for a fifth of the time, then falls; weights average the last epochs'."""
     asked = {name: value for name, value in locals().items() if name != "out"}
     network_folder(out)  # refuses before the training, not after it
     train, test, device = load_images(), load_images(split="test"), pick_device()
@@ -88,12 +77,10 @@ def judge(out: Path = ASSETS / "judge", epochs: int = 15, batch: int = 128, lr: 
     torch.manual_seed(seed)
     network = Judge(len(train.classes)).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr, 0.9, weight_decay=weight_decay, nesterov=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(step / (0.2 * steps), (steps - step) / (0.8 * steps))
-    )
+    peak, start = 0.2 * steps, time.time()
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(n / peak, (steps - n) / (steps - peak)))
     ema = torch.optim.swa_utils.get_ema_multi_avg_fn(0.99)
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=ema, use_buffers=True)
-    start, batches = time.time(), ()
     for step in tqdm(range(steps), desc="train the judge", unit="step"):
         if not step % (len(train) // batch):  # an epoch begins
             batches = torch.randperm(len(train), device=device).split(batch)
@@ -106,12 +93,12 @@ def judge(out: Path = ASSETS / "judge", epochs: int = 15, batch: int = 128, lr: 
         optimizer.step()
         schedule.step()
         average.update_parameters(network)
-    network = average.module.eval()
+    network = average.module.float().eval()
     scores = {"test_accuracy": accuracy(network, test)}
     command = "python tools/assets.py judge " + " ".join(f"--{name.replace('_', '-')} {asked[name]}" for name in asked)
     data = f"{train.source}, {len(train)} images; scored on {test.source}, {len(test)} images"
-    save_network(network.float(), out, provenance(command, data, time.time() - start, scores), torch.float16)
-    print(f"judge: {scores['test_accuracy']:.2%} of {len(test)} test images right; written to {out}")
+    save_network(network, out, provenance(command, data, time.time() - start, scores), torch.float16)
+    print(f"{out}: {scores['test_accuracy']:.2%} of {len(test)} test images right")
     return load_network(out, (Judge,))
 
 
@@ -125,7 +112,4 @@ def shift_and_flip(x, pixels=2):
 
 if __name__ == "__main__":
     commands = (embed, results, calibrate, judge, reference)
-    try:
-        tyro.extras.subcommand_cli_from_dict({command.__name__: command for command in commands})
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    main_program(tyro.extras.subcommand_cli_from_dict, {command.__name__: command for command in commands})

@@ -1,60 +1,51 @@
-"""The images of docs/ that introduce the bundled networks, and the block `variety` of docs/Teacher-Network.md.
+"""The images of docs/ that introduce the bundled networks, and the block `variety` of docs/Teacher-Network.md, from
+CIFAR-10 and the runs that were embedded. `--training-only`: *-training and *-curves of both, without CIFAR-10."""
 
-It needs CIFAR-10 and the runs that were embedded, and takes some minutes on two cores. `--only training` needs no
-CIFAR-10: it makes *-training and *-curves of both networks.
-"""
-
-import datetime
 import io
 import sys
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import torch
 import tyro
 from PIL import Image
 
-from gsoc_kd.core.charts import curves
-from gsoc_kd.core.checks import hardware
-from gsoc_kd.core.figures import as_picture, beside, class_grid, grid, named_rows, save_png
+from gsoc_kd.core.figures import as_picture, beside, class_grid, curves, grid, named_rows, save_png
 from gsoc_kd.core.files import ASSETS, InputError, read_json
-from gsoc_kd.core.pages import check_block, write_block
 from gsoc_kd.data.images import load_images
 from gsoc_kd.evaluation import copying, features, load_judge, load_reference, neighbour_grid, precision_recall
 from gsoc_kd.pairs import draw_latents, draw_pictures
 from gsoc_kd.teachers import load_teacher
 from gsoc_kd.training.runs import read_stats
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from pages import check_block, main_program, markdown, write_block, written_by
+
 MAX_KB = 100
 
 
 def main(teacher: Path = Path("runs/assets/teacher"), student: Path = Path("runs/assets/student"),
-         docs: Path = Path("docs"), only: Literal["all", "variety", "training"] = "all"):  # fmt: skip
+         docs: Path = Path("docs"), training_only: bool = False):  # fmt: skip
     """Makes the images; those of a training whose run is not there stay as they are."""
-    if only != "training":
+    if not training_only:
         check_block(docs / "Teacher-Network.md", "variety")
         write_block(docs / "Teacher-Network.md", "variety", variety(docs))
-    if only != "variety":
-        for name, run in (("teacher", teacher), ("student", student)):
-            training(name, run, docs) if run.is_dir() else print(f"{run} is not there: {name}-*.png stay as they are")
+    for name, run in (("teacher", teacher), ("student", student)):
+        training(name, run, docs) if run.is_dir() else print(f"{run} is not there: {name}-*.png stay as they are")
 
 
 def training(name, run, docs):
     """Six moments of a training, most of them early, and its curves, from the run that the bundled network is of."""
     stats, told = read_stats(run), read_json(ASSETS / name / "provenance.json")
     if not stats or stats[-1]["kimg"] != told["kimg"]:
-        seen = f"{stats[-1]['kimg']:g} thousand images" if stats else "none: it holds no run"
-        raise InputError(f"{run} has seen {seen}, the bundled {name} {told['kimg']:g} thousand: give the run it is of")
+        raise InputError(f"{run} is not the run of the bundled {name}, which saw {told['kimg']:g} thousand images")
     names, kimg = [str(one) for one in told["classes"]], np.array([row["kimg"] for row in stats])
     moments = sorted({int(np.abs(kimg - one).argmin()) for one in np.geomspace(kimg[0], kimg[-1], 6)})
     strips = [strip(run / "film" / f"{stats[i]['step']:07d}.png", len(names)) for i in moments]
-    strips.insert(0, named_rows(Image.new("RGB", (0, strips[0].height)), names))
-    captions = ["", *(f"{kimg[i]:.0f} k" for i in moments)]
-    save_png(beside(strips, captions, gap=6), docs / f"{name}-training.png", MAX_KB)
+    side = named_rows(Image.new("RGB", (0, strips[0].height)), names)
+    shown = beside([side, *strips], ["", *(f"{kimg[i]:.0f} k" for i in moments)], gap=6)
+    save_png(shown, docs / f"{name}-training.png", MAX_KB)
     keys = ("pixel", "feature", "adversarial", "disc", "generator", "class_agreement")  # the last where it was scored
-    buffer = io.BytesIO()
-    curves(stats, [key for key in keys if key in stats[-1]]).savefig(buffer, format="png", dpi=90)
+    curves(stats, [key for key in keys if key in stats[-1]]).savefig(buffer := io.BytesIO(), format="png", dpi=90)
     save_png(as_picture(Image.open(buffer)), docs / f"{name}-curves.png", MAX_KB)
 
 
@@ -75,39 +66,35 @@ def variety(docs, per_class=1000):
     images, labels = draw_pictures(teacher, per_class, scores["seed"])
     ours, seen, others = (features(some, judge)[0] for some in (images, train.images, test.images))
     kept = load_reference(judge=judge).features.reshape(len(train.classes), -1, ours.shape[1])  # (C, each, D)
-    recall, each = [], min(kept.shape[1], per_class)
-    for found, known in ((ours, labels), (others, test.labels)):
-        recall.append([precision_recall(real[:each], found[known == c][:each])[1] for c, real in enumerate(kept)])
+    each = min(kept.shape[1], per_class)
+    recall = [[precision_recall(real[:each], found[known == c][:each])[1] for c, real in enumerate(kept)]
+              for found, known in ((ours, labels), (others, test.labels))]  # fmt: skip
     least, z = int(np.argmin(recall[0])), draw_latents(0, int(np.argmin(recall[0])), 64, teacher.z_dim)
     real = np.random.default_rng(0).choice(np.flatnonzero(train.labels == least), 64, replace=False)
     parts = [grid(part, columns=8) for part in (teacher(z, np.full(64, least)), train.images[real])]
     name = train.classes[least]
     save_png(beside(parts, [f"{name}, generated", f"{name}, real"]), docs / "teacher-class.png", MAX_KB)
-    classes = class_grid(teacher, teacher.z_dim, train.classes, columns=12, seed=2)
-    save_png(classes, docs / "teacher-classes.png", MAX_KB)
+    save_png(class_grid(teacher, teacher.z_dim, train.classes, 12, seed=2), docs / "teacher-classes.png", MAX_KB)
     save_png(neighbour_grid(images[::per_class], train, judge, seen=seen), docs / "teacher-neighbours.png", MAX_KB)
     return table(scores, recall, copying(ours, seen, others), name)
 
 
 def table(scores, recall, near, least):
     """Recall and class agreement of the teacher and, below each, of real test images; then what `near` says."""
-    lines = [["in %", "all", *scores["class_agreement_per_class"]], ["---"] + ["--:"] * (1 + len(recall[0]))]
+    rows = []
     for key, within in (("cifar_recall", recall), ("class_agreement", None)):
         for told, i in ((scores, 0), (scores["floor"], 1)):
             title = "of real test images (floor)" if i else f"**{key.replace('cifar_', 'CIFAR-').replace('_', ' ')}**"
             values = told[key], *(within[i] if within else told[f"{key}_per_class"].values())
-            lines.append([title, *(f"{100 * value:.1f}" for value in values)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + (
-        f"\n\nRecall is least for *{least}*: that is the class in the picture above. **Nearest training images:** "
+            rows.append([title, *(f"{100 * value:.1f}" for value in values)])
+    return (
+        f"{markdown(['in %', 'all', *scores['class_agreement_per_class']], rows)}\n\n"
+        f"Recall is least for *{least}*: that is the class in the picture above. **Nearest training images:** "
         f"{near['closer']:.1%} of {scores['images']:,} generated images are nearer to one than half of the real test "
         f"images are (new real images: 50 %, copies: 100 %); the median distance is {near['median']:.2f}, that of test "
-        f"images {near['real_median']:.2f}.\nWritten by `python tools/pictures.py` on {datetime.date.today()}, "
-        f"{hardware()}, PyTorch {torch.__version__}; the column *all* is from the teacher's provenance."
+        f"images {near['real_median']:.2f}.\n{written_by('tools/pictures.py')} *All* is from the teacher's provenance."
     )
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(main)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    main_program(tyro.cli, main)

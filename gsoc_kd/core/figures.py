@@ -1,4 +1,4 @@
-"""Images of images: grids, teacher above student, maps, the training animation. Charts of numbers: charts.py.
+"""Images of images: grids, teacher above student, maps, the training animation. The curves of a run.
 
 Arrays uint8 (N, H, W, 3) go in, a `PIL.Image` comes out: a notebook shows it by itself. Pixels are enlarged (`scale`)
 by repeating them, never smoothed: at 32x32 smoothing hides what was learned. What does not fit is an InputError.
@@ -124,9 +124,7 @@ def film(frames, path):
     seconds, the last one 2. All share one palette: no flicker, a smaller file."""
     pictures = [as_picture(frame) for frame in frames]
     if len(sizes := {picture.size for picture in pictures}) != 1:
-        raise InputError(
-            f"a film needs at least one frame, and all of one size; got {len(pictures)} of {sorted(sizes)}"
-        )
+        raise InputError(f"a film needs frames of one size, at least one; got {len(pictures)} of {sorted(sizes)}")
     first, *rest = _indexed(pictures, 256)
     times = [150] * len(rest) + [2000]
     with replacing_file(path) as temporary:
@@ -171,3 +169,29 @@ def save_png(image, path, max_kb=None):
     with replacing_file(path) as temporary:
         temporary.write_bytes(data)
     return Path(path)
+
+
+def curves(stats, keys, x="kimg"):
+    """Numbers of a run against its progress: a matplotlib Figure that is closed, so that a notebook shows it once.
+
+    stats: a run's `stats`, a list of dicts; one without a key is left out of that key's curve. keys: names, or one.
+    x: "kimg" (thousands of pairs or images seen), "step" or "seconds". InputError for a name that no dict has."""
+    import matplotlib.pyplot as plt  # takes a second
+
+    keys = [keys] if isinstance(keys, str) else list(keys)
+    known = sorted({name for tick in stats for name, value in tick.items() if value is not None})
+    if missing := [name for name in (x, *keys) if name not in known]:
+        raise InputError(f"no tick has {missing[0]!r}; there are: {', '.join(known) or 'no ticks at all'}")
+    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    plt.close(figure)
+    shown = []
+    for key in keys:
+        points = [(tick[x], tick[key]) for tick in stats if tick.get(key) is not None and tick.get(x) is not None]
+        axes.plot(*zip(*points), label=key, marker="." if len(points) < 30 else None)
+        shown += [value for _, value in points]
+    if min(shown) > 0 and max(shown) / min(shown) >= 30:
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    axes.set_xlabel("thousands of images seen" if x == "kimg" else x)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))  # beside the curves
+    return figure

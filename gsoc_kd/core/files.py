@@ -29,9 +29,8 @@ def writing(folder):
         yield
     except OSError as error:
         why = "the disk is full" if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)) else error
-        raise InputError(
-            f"{folder} cannot be written ({why}): mend that and go on; nothing that is done is lost"
-        ) from error
+        told = f"{folder} cannot be written ({why}): mend that and go on; nothing that is done is lost"
+        raise InputError(told) from error
 
 
 @contextlib.contextmanager

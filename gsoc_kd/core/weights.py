@@ -22,8 +22,7 @@ def save_network(network, folder, provenance=None, dtype=None):
 
     network: an nn.Module with `.config`, a dict of its constructor's keyword arguments. provenance: a JSON-able dict.
     dtype: that floating-point tensors are stored in, e.g. torch.float16; None: as they are. InputError: NaN or infinite
-    weights; `folder` holds anything but a network, or cannot be written.
-    """
+    weights; `folder` holds anything but a network, or cannot be written."""
     folder = network_folder(folder)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     if dtype is not None:

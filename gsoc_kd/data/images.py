@@ -72,8 +72,7 @@ def load_images(source="cifar10", split="train", root=None, size=None, download=
         download: fetch CIFAR-10 through torchvision when it is not there.
 
     Raises:
-        InputError: nothing there; a broken or odd-sized image (named); missing labels; an empty class.
-    """
+        InputError: nothing there; a broken or odd-sized image (named); missing labels; an empty class."""
     size = None if size is None else whole("size", size)
     if source == "cifar10":
         return _load_cifar10(split, root, size, download)

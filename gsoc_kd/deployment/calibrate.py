@@ -21,13 +21,8 @@ from ..teachers.load import load_teacher
 from .export import need, quantise, traced
 
 TABLE = ASSETS / "calibration.json"  # what `calibrate` gave for the bundled networks
-SOURCES = {
-    "real": "real training images",
-    "teacher": "the teacher's pictures",
-    "student": "the student's pictures",
-    "noise": "uniform noise",
-    "constant": "one plain colour",
-}
+SOURCES = {"real": "real training images", "teacher": "the teacher's pictures", "student": "the student's pictures",
+           "noise": "uniform noise", "constant": "one plain colour"}  # fmt: skip
 
 
 def calibrate(train, test, draws=5, images=300, seed=2000, teacher="embedded", student="embedded", judge=None):
@@ -47,8 +42,7 @@ def calibrate(train, test, draws=5, images=300, seed=2000, teacher="embedded", s
         images, draws, seed; and what `weights.provenance` says.
 
     Raises:
-        InputError: too few draws or images; sizes or classes that do not fit; the extra `deploy` is not installed.
-    """
+        InputError: too few draws or images; sizes or classes that do not fit; the extra `deploy` is not installed."""
     need("nncf")
     judge, start, given = judge or load_judge(), time.time(), {"teacher": teacher, "student": student}
     generators = {name: load_teacher(ASSETS / name if one == "embedded" else one) for name, one in given.items()}
@@ -84,8 +78,7 @@ def calibration_images(source, count=300, seed=2000, draw=0, train=None, generat
         source: "real" (of `train`, LabelledImages, none twice), "teacher", "student" (of `generators`, a dict of
             Teachers, or the bundled ones), "noise" (every grey level equally likely) or "constant" (one colour in all).
         seed, draw: two whole numbers; the images depend on nothing else.
-        side: pixels a side of "noise" and "constant".
-    """
+        side: pixels a side of "noise" and "constant"."""
     if source in ("teacher", "student"):
         one = generators[source] if generators else load_teacher(ASSETS / source)
         return one(draw_latents(seed, draw, count, one.z_dim), np.arange(count) % one.num_classes)

@@ -71,8 +71,7 @@ def export(student="embedded", path="student.xml", precision: str = "fp32", seed
         seed: of the latents and labels that int8 is calibrated on.
 
     Raises:
-        InputError: the extra `deploy` is missing; an unknown precision or ending; another file there; no student.
-    """
+        InputError: the extra `deploy` is missing; an unknown precision or ending; another file there; no student."""
     path = Path(path)
     if path.suffix not in PACKAGES:
         raise InputError(f"{path} must end in .xml (OpenVINO) or .onnx (ONNX)")
@@ -101,8 +100,7 @@ def load_exported(path, threads=None):
     """An exported student, .xml (its .bin beside it) or .onnx, as a Runner, on the processor through OpenVINO.
 
     threads: of the processor; None: as many as there are cores. InputError: no such file, not an export, xml and bin
-    of different exports, OpenVINO is not installed.
-    """
+    of different exports, OpenVINO is not installed."""
     options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     options |= {} if threads is None else {"INFERENCE_NUM_THREADS": whole("threads", threads)}
     ov, path = need("openvino"), Path(path)

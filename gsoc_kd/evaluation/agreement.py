@@ -23,8 +23,7 @@ def agreement(student, teacher="embedded", per_class=100, seed=1000, device=None
     Returns a dict: teacher (its name); l1, mean absolute difference in grey levels (0 to 255); feature_distance, mean
     Euclidean distance of the classifier's features; both again with _other_noise: between two images of the teacher,
     of the same class and different noise; images, seed. 0 is a perfect copy; as far as other noise is a student that
-    only knows the class. InputError: student and teacher do not fit; per_class too small.
-    """
+    only knows the class. InputError: student and teacher do not fit; per_class too small."""
     student, teacher = black_box(student, device=device), load_teacher(teacher, device=device)
     check_alike(student, teacher)
     judge, per_class = judge_on(device, judge), whole("per_class", per_class, 2)

@@ -23,8 +23,7 @@ class Judge(nn.Module):
     """A narrow residual network like ResNet-9 (residual learning: He et al. 2015, arXiv 1512.03385).
 
     forward(x): x (N, 3, 32, 32) float in [-1, 1] -> logits (N, num_classes). features_and_logits(x): before them the
-    input of the last linear layer (N, feature_width), which CIFAR-FD and CIFAR-KID use.
-    """
+    input of the last linear layer (N, feature_width), which CIFAR-FD and CIFAR-KID use."""
 
     def __init__(self, num_classes=10, widths=(32, 64, 128, 128)):
         super().__init__()
@@ -74,8 +73,7 @@ def features(images, network, batch=100, progress=None):
     """Runs a network over images, uint8 (N, H, W, 3), once: (features (N, D), logits (N, C)), both float32.
 
     `network` has `features_and_logits(x)`; it is used in evaluation mode, without TF32, on the device it is on.
-    `batch`: about 100 is quickest on a CPU for the evaluation classifier. `progress`: text of a progress bar.
-    """
+    `batch`: about 100 is quickest on a CPU for the evaluation classifier. `progress`: text of a progress bar."""
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
         raise InputError(f"images must be (N, H, W, 3) uint8 and at least one, got {images.shape} {images.dtype}")
@@ -99,8 +97,7 @@ class InceptionFeatures(nn.Module):
 
     features_and_logits takes (N, 3, H, W) in [-1, 1], enlarged bilinearly to 299 x 299. The logits (N, 1008) leave
     out the bias, as the original Inception score does. `weights` is the path of pt_inception-2015-12-05-6726825d.pth;
-    "download" takes it from torch.hub's cache, or downloads it there (91 MB). InputError: no such weights.
-    """
+    "download" takes it from torch.hub's cache, or downloads it there (91 MB). InputError: no such weights."""
 
     name, feature_width = "InceptionV3 of 2015-12-05 (pytorch-fid)", 2048
 

@@ -35,8 +35,7 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, te
         {name, hash}, floor (the scores of real images: the bundled test split, or per_class of each class of `test`
         or `real`; None if fewer would be left). inception adds fid, inception_score {mean, std}, inception_network
         {name, hash}; teacher agreement (`agreement`), cifar_fd_to_teacher and _floor; neighbours `copying`'s dict.
-        InputError: too few images for a metric; classes or sizes that do not fit; no weights or reference.
-    """
+        InputError: too few images for a metric; classes or sizes that do not fit; no weights or reference."""
     box, judge, per_class = black_box(generator, device=device), judge_on(device, judge), whole("per_class", per_class)
     teacher = None if teacher is None else load_teacher(teacher, device=device)
     reference = _check(box, teacher, real, per_class, inception, test, neighbours, judge)

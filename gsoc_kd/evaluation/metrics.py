@@ -23,8 +23,7 @@ class Statistics:
 def statistics(features, what="images"):
     """Mean and unbiased covariance of features (N, D), in float64; `what` names the images in errors.
 
-    InputError: not finite, or N <= D, for which the covariance is singular and a distance meaningless.
-    """
+    InputError: not finite, or N <= D, for which the covariance is singular and a distance meaningless."""
     (features,) = rows(features, what=what)
     count, width = features.shape
     if count <= width:
@@ -42,8 +41,7 @@ def frechet_distance(a, b):
         |m_a - m_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2))
 
     (Dowson & Landau 1982; FID: Heusel et al. 2017, arXiv 1706.08500, eq. 6). S_a S_b has real eigenvalues >= 0, and
-    the trace of its square root is the sum of their square roots. What rounding leaves below zero is clipped.
-    """
+    the trace of its square root is the sum of their square roots. What rounding leaves below zero is clipped."""
     if a.mean.shape != b.mean.shape:
         raise InputError(f"these statistics come from different networks: {a.mean.size} and {b.mean.size} features")
     root = np.sqrt(np.clip(np.linalg.eigvals(a.cov @ b.cov).real, 0, None)).sum()
@@ -57,23 +55,21 @@ def kernel_distance(x, y, subsets=100, size=1000, seed=0):
         MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y),   k(a, b) = (a.b / D + 1)^3
 
     (KID: Binkowski et al. 2018, arXiv 1801.01401, section 4), x' and y' being other rows than x and y: {mean, std} over
-    `subsets` random subsets of `size` rows each, drawn without replacement by `seed`.
-    """
+    `subsets` random subsets of `size` rows each, drawn without replacement by `seed`."""
     x, y = rows(x, y)
     if min(len(x), len(y)) < size or size < 2:
         raise InputError(f"too few images: {len(x):,} and {len(y):,}; kernel distance needs {max(size, 2):,} of each")
     rng, values = np.random.default_rng(seed), []
+
+    def total(a, b):  # of the kernel over all pairs of rows
+        k = (a / a.shape[1]) @ b.T + 1  # (size, size)
+        return (k * k).ravel() @ k.ravel()
+
     for _ in range(subsets):
         a, b = (v[rng.choice(len(v), size, replace=False)].astype(np.float64) for v in (x, y))
-        within = sum(_kernel_sum(v, v) - (((v * v).mean(axis=1) + 1) ** 3).sum() for v in (a, b))
-        values.append(within / (size * (size - 1)) - 2 * _kernel_sum(a, b) / size**2)
+        within = sum(total(v, v) - (((v * v).mean(axis=1) + 1) ** 3).sum() for v in (a, b))
+        values.append(within / (size * (size - 1)) - 2 * total(a, b) / size**2)
     return {"mean": float(np.mean(values)), "std": float(np.std(values))}
-
-
-def _kernel_sum(a, b):
-    """Sum of the kernel over all pairs of rows."""
-    k = (a / a.shape[1]) @ b.T + 1  # (size, size)
-    return (k * k).ravel() @ k.ravel()
 
 
 def inception_score(logits, splits=10, seed=0):
@@ -82,8 +78,7 @@ def inception_score(logits, splits=10, seed=0):
         exp( E_x KL( p(y|x) || p(y) ) ),   p(y) = E_x p(y|x)
 
     (Salimans et al. 2016, arXiv 1606.03498, section 4), between 1 and C: {mean, std} over `splits` equal parts. The
-    rows are shuffled by `seed` first: in the order of the classes each part would hold one class.
-    """
+    rows are shuffled by `seed` first: in the order of the classes each part would hold one class."""
     probs = torch.as_tensor(logits, dtype=torch.float64).softmax(dim=1).numpy()
     if len(probs) < splits:
         raise InputError(f"too few images: {len(probs)} for {splits} splits; at least {splits} are needed")

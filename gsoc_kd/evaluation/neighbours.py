@@ -27,8 +27,7 @@ def precision_recall(real, generated, k=3):
 
     Around each image of a set stands a ball that reaches to its k-th nearest other image of the same set. Precision
     is the share of generated images that lie in a ball of a real one, recall the share of real images that lie in a
-    ball of a generated one. Both depend on the counts: use equal ones. InputError: not more than k images in a set.
-    """
+    ball of a generated one. Both depend on the counts: use equal ones. InputError: not more than k images in a set."""
     real, generated = rows(real, generated)
     if whole("k", k) >= min(len(real), len(generated)):
         raise InputError(f"too few images: {len(real):,} and {len(generated):,} for k={k}; each set needs more than k")
@@ -44,8 +43,7 @@ def copying(generated, train, others):
 
     All are features: generated (N, D), train (M, D), others (L, D). Returns a dict: median (of the generated images'
     distances), real_median (of the others'), ratio (of the two) and closer, the share of generated images nearer to
-    training than half of the others are: 0.5 for new real images, 1 for copies.
-    """
+    training than half of the others are: 0.5 for new real images, 1 for copies."""
     ours, real = nearest(generated, train)[0], nearest(others, train)[0]
     median, typical, closer = float(np.median(ours)), float(np.median(real)), float((ours < np.median(real)).mean())
     return {"median": median, "real_median": typical, "ratio": median / typical if typical else None, "closer": closer}

@@ -46,8 +46,7 @@ def judge_scores(reference, found, logits, labels, judge):
 
     Returns a dict: cifar_fd, cifar_fd_per_class, cifar_kid {mean, std}, cifar_precision, cifar_recall and
     cifar_precision_recall_images (generated, and as many real ones), cifar_is {mean, std}, class_agreement and
-    class_agreement_per_class, these three None where the classes are not the classifier's.
-    """
+    class_agreement_per_class, these three None where the classes are not the classifier's."""
     names = reference.classes
     by_class = [found[labels == c] for c in range(len(names))]
     kept = reference.features.reshape(len(names), -1, found.shape[1])  # (C, each, D)
@@ -71,16 +70,13 @@ class RealImages:
     is its floor: `per_class` of each class of `test`, or of `real` if as many remain.
 
     images: `real` and then `test`. found: their features. held, rest: rows that are held out (None: there are too few),
-    and that these are scored against.
-    """
+    and that these are scored against."""
 
     def __init__(self, real, test, per_class, judge, say):
         self.count, self.images, labels, self.held = len(real), real.images, real.labels, None
         if test is not None:
             if (test.classes, test.resolution) != (real.classes, real.resolution):
-                raise InputError(
-                    f"{real.source} and {test.source} differ in classes or size; give images of the same kind"
-                )
+                raise InputError(f"{real.source} and {test.source} differ in classes or size; give images alike")
             test = test.take(per_class)
             self.images, labels = np.concatenate([self.images, test.images]), np.concatenate([labels, test.labels])
             self.rest, self.held = np.split(np.arange(len(labels)), [self.count])
@@ -100,15 +96,14 @@ class RealImages:
         """FID and inception score of generated images; those of the images held out go into the floor."""
         seen, real_logits = features(self.images, network, batch=50, progress=say("Inception sees real images"))
         found, logits = features(images, network, batch=50, progress=say("Inception sees images"))
-
-        def scores(found, logits, real):
-            distance = frechet_distance(statistics(found), statistics(real, "real images"))
-            return {"fid": distance, "inception_score": inception_score(logits)}
-
+        scores = {"inception_network": {"name": network.name, "hash": network.digest}}
+        sets = [(scores, found, logits, seen[: self.count])]
         if self.held is not None and min(len(self.held), len(self.rest)) > network.feature_width:
-            self.reference.floor.update(scores(seen[self.held], real_logits[self.held], seen[self.rest]))
-        about = {"inception_network": {"name": network.name, "hash": network.digest}}
-        return scores(found, logits, seen[: self.count]) | about
+            sets.append((self.reference.floor, seen[self.held], real_logits[self.held], seen[self.rest]))
+        for result, ours, said, real in sets:
+            result["fid"] = frechet_distance(statistics(ours), statistics(real, "real images"))
+            result["inception_score"] = inception_score(said)
+        return scores
 
 
 def compute_reference(train, test, judge, folder=ASSETS):
@@ -116,8 +111,7 @@ def compute_reference(train, test, judge, folder=ASSETS):
     floor, what the real images `test` score against it. Returns the Reference, as `load_reference` reads it.
 
     reference.npz: float32 mean (D,), cov (D, D), class_mean (C, D), class_cov (C, D, D); float16 features (M, D).
-    InputError: different classes in train and test, or too few images.
-    """
+    InputError: different classes in train and test, or too few images."""
     made = RealImages(train, test, min(test.counts().values()), judge, str).reference
     arrays = {"mean": np.float32(made.overall.mean), "cov": np.float32(made.overall.cov), "features": made.features}
     arrays |= {f"class_{name}": np.float32([getattr(s, name) for s in made.per_class]) for name in ("mean", "cov")}
@@ -135,8 +129,7 @@ def compute_reference(train, test, judge, folder=ASSETS):
 def load_reference(folder=ASSETS, judge=None):
     """Reads what `compute_reference` wrote.
 
-    InputError: files missing, changed or damaged; or made with another classifier than the network `judge`.
-    """
+    InputError: files missing, changed or damaged; or made with another classifier than the network `judge`."""
     path = Path(folder) / "reference.npz"
     about = read_json(path.with_suffix(".json"))
     if not path.is_file() or sha256(path) != about.get("sha256"):

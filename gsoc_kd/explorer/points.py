@@ -20,8 +20,7 @@ def slerp(a, b, t):
     inside, where the networks were never trained. The length goes linearly from |a| to |b|.
 
     a, b: float (..., D), neither zero nor opposite. t: a number or tensor (...) in [0, 1]; 0 gives a, 1 gives b,
-    exactly. Returns float (..., D) in a's dtype. InputError: shapes differ, or values other than these.
-    """
+    exactly. Returns float (..., D) in a's dtype. InputError: shapes differ, or values other than these."""
     a, b, t = torch.as_tensor(a), torch.as_tensor(b), torch.as_tensor(t, dtype=torch.float64)[..., None]
     if a.shape != b.shape:
         raise InputError(f"slerp needs two vectors of one shape, not {tuple(a.shape)} and {tuple(b.shape)}")
@@ -45,8 +44,7 @@ def picture(generator, seed, y, to=None, mix=0.0, seed_to=None, walk=0.0):
             (a Teacher). That takes labels only: between two classes it generates the one with more weight.
         seed, y: whole number that stands for a latent, and class index.
         to, mix: second class and its weight in [0, 1]; the first class has weight 1 - mix.
-        seed_to, walk: second seed and the place in [0, 1] on the great circle from `seed` to it.
-    """
+        seed_to, walk: second seed and the place in [0, 1] on the great circle from `seed` to it."""
     z_dim, num_classes = sizes(generator)
     for name, value, end, needed in (("mix", mix, to, "to"), ("walk", walk, seed_to, "seed_to")):
         if not 0 <= value <= 1:

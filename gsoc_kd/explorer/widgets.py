@@ -32,8 +32,7 @@ def explore(student="embedded", teacher="embedded", classes=None, scale=8):
             StyleGAN2 network is behind it, there is a slider for its truncation.
         classes, scale: their names (else the teacher's, else numbers); enlargement of the images.
 
-    Returns an ipywidgets VBox (7.7 and 8.1). Its `.parts` names the widgets: `parts.seed.value = 3` moves a slider.
-    """
+    Returns an ipywidgets VBox (7.7 and 8.1). Its `.parts` names the widgets: `parts.seed.value = 3` moves a slider."""
     known = CIFAR10_CLASSES if isinstance(student, str) and student == "embedded" else None
     student, teacher = load_student(student), None if teacher is None else load_teacher(teacher)
     z_dim, count = sizes(student)
@@ -64,10 +63,8 @@ def _connect(parts, names, student, teacher, scale):
         getattr(parts, f"save_{role}").value = _link(png, role, names, **point)
 
     def draw_teacher(point, psi):
-        generator = teacher
-        if psi != teacher.psi:
-            generator = from_network(teacher.network, teacher.name, psi, half=teacher.half, classes=teacher.classes)
-        return point, draw(generator, point)
+        same = dict(name=teacher.name, half=teacher.half, classes=teacher.classes)
+        return point, draw(teacher if psi == teacher.psi else from_network(teacher.network, psi=psi, **same), point)
 
     def show_teacher(answer):
         point, png = answer
@@ -144,12 +141,10 @@ class Newest:
     """Of many requests the newest is answered: `newest(*state)` leads to show(draw(*state)) or failed(error).
 
     In a running event loop (a notebook, Voila), `draw` runs in a thread, one at a time, after `pause` seconds without
-    a newer request, and `show` in the loop, which is never kept waiting. In a script all of it happens at once.
-    """
+    a newer request, and `show` in the loop, which is never kept waiting. In a script all of it happens at once."""
 
     def __init__(self, draw, show, failed, pause=PAUSE):
-        self.draw, self.show, self.failed, self.pause = draw, show, failed, pause
-        self.drawing, self.newest = asyncio.Lock(), None
+        self.draw, self.show, self.failed, self.pause, self.drawing = draw, show, failed, pause, asyncio.Lock()
 
     def __call__(self, *state):
         self.newest = ticket = object()

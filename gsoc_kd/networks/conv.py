@@ -31,7 +31,7 @@ class ConvGenerator(nn.Module):
         if block not in ("conv", "residual"):
             raise InputError(f"block must be one of conv, residual, got {block!r}")
         if (end := 4 * 2 ** (len(widths) - 1)) != resolution:
-            raise InputError(f"{len(widths)} widths end at {end} pixels, not at {resolution}; give one for 4, 8, ...")
+            raise InputError(f"{len(widths)} widths end at {end} pixels, not at {resolution}; one each for 4, 8, ...")
         self.z_dim, self.num_classes, self.resolution = z_dim, num_classes, resolution
         self.embedding = nn.Parameter(torch.randn(num_classes, embed_dim))
         inputs, outputs = z_dim + embed_dim, widths[0] * 16

@@ -13,8 +13,7 @@ def augment(x, light=None, theta=None):
     Args:
         x: (N, 3, R, R) in [-1, 1].
         light: (N, 1, 1, 1), added to all pixels. None, with theta: x as it is.
-        theta: (N, 2, 3), affine maps that shift by whole pixels; zeros come in.
-    """
+        theta: (N, 2, 3), affine maps that shift by whole pixels; zeros come in."""
     if light is None:
         return x
     grid = F.affine_grid(theta, x.shape, align_corners=False)
@@ -30,8 +29,7 @@ def draw_augmentation(shape, resolution, shift, brightness, rng):
         rng: torch.Generator; the tensors are on its device.
 
     Returns:
-        (light (*shape, 1, 1, 1), theta (*shape, 2, 3)), or () where neither shift nor brightness is above 0.
-    """
+        (light (*shape, 1, 1, 1), theta (*shape, 2, 3)), or () where neither shift nor brightness is above 0."""
     if not shift and not brightness:
         return ()
     light = (torch.rand(*shape, 1, 1, 1, generator=rng, device=rng.device) * 2 - 1) * brightness

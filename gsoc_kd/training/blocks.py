@@ -63,8 +63,7 @@ class Descent:
     """`descent(loss)`: gradients into one flat buffer that lies still, averaged over processes, then Adam's step.
 
     The buffer's views have their weights' strides: fused Adam pairs numbers as they lie in memory, and what autograd
-    gives after a double backward (R1) may lie otherwise.
-    """
+    gives after a double backward (R1) may lie otherwise."""
 
     def __init__(self, network, optimizer, accelerator, lr):
         self.params, self.optimizer, self.accelerator, self.lr = list(network.parameters()), optimizer, accelerator, lr
@@ -119,16 +118,15 @@ class Blocks:
     """Does the steps of a task, a block of `task.period` steps at once if `graph` is given, as on CUDA.
 
     A graph is a class like `CudaGraph`: made from a function, its calls do what the function did, with what then lies
-    in the same tensors. Pieces of a block, and all steps without a graph, run as they are.
-    """
+    in the same tensors. Pieces of a block, and all steps without a graph, run as they are."""
 
     def __init__(self, task, nets, accelerator, graph=None):
         self.task, self.nets, self.accelerator, config = task, nets, accelerator, task.config
         parts = nets.parts
         self.descend = Descent(parts["generator"], parts["optimizer"], accelerator, config.lr)
         self.descend_disc = Descent(parts["disc"], parts["disc_optimizer"], accelerator, config.disc_lr)
-        self.sums = {name: torch.zeros((), device=accelerator.device) for name in task.losses}
-        self.counts, self.block, self.given, self.graph = Counter(), None, None, graph and graph(self.whole)
+        self.sums, self.counts, self.block, self.given = {}, Counter(), None, None
+        self.graph = graph and graph(self.whole)
 
     def __call__(self, start, stop, used=0.0):
         """Steps start to stop, all of one block. used: the share of the run's minutes that is used up."""
@@ -165,14 +163,17 @@ class Blocks:
             self.descend.rate(given["rate"])
             self.descend_disc.rate(given["rate"])
             for name, loss in self.task.step(self.nets, given, i, self.descend_disc, self.descend).items():
-                self.sums[name] += loss.detach()
+                if name in self.sums:
+                    self.sums[name] += loss.detach()
+                else:  # in the first block, before anything is captured
+                    self.sums[name] = loss.detach().clone()
                 counts[name] += 1
             move(self.nets.parts["average"], self.nets.parts["generator"], given["share"])
         return counts
 
     def means(self):
         """{loss: its mean since the last call, over steps and processes}: the one synchronisation of a tick."""
-        names = [name for name in self.sums if self.counts[name]]
+        names = sorted(self.counts)
         values = torch.stack([self.sums[name] / self.counts[name] for name in names])
         values = self.accelerator.reduce(values, "mean").tolist()
         for total in self.sums.values():

@@ -27,8 +27,7 @@ def check(config, positive, shares, choices):
         choices: {field: the values that it can have}.
 
     Raises:
-        InputError: names the field and its value.
-    """
+        InputError: names the field and its value."""
     for field in fields(config):
         name, value = f"{type(config).__name__}.{field.name}", getattr(config, field.name)
         if field.type in (int, float):

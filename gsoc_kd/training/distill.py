@@ -85,8 +85,7 @@ def distill_step(nets, c, x_teacher, y, z, augmentation, adversarial, descend_di
         adversarial: whether the hinge loss counts in this step.
         descend_disc, descend: take a loss, and one step down it with the discriminator's and the student's weights.
 
-    Returns {loss: scalar}.
-    """
+    Returns {loss: scalar}."""
     x_student = nets.generator(z, y)  # (B, 3, R, R)
     both = augment(torch.cat([x_teacher, x_student.detach()]), *times(2, augmentation))
     logits, maps = nets.disc(both, torch.cat([y, y]))  # (2B,), four maps (2B, C_i, R_i, R_i)
@@ -109,8 +108,7 @@ def distill_step_with_real(nets, c, x_teacher, y, z, x_real, y_real, z_fresh, au
                            descend):  # fmt: skip
     """The same with the two terms that need real images, real against student on fresh latents (the 2022 recipe).
 
-    x_real: (B, 3, R, R), y_real: (B, C), z_fresh: (B, Z): real images, their labels, latents for these labels.
-    """
+    x_real: (B, 3, R, R), y_real: (B, C), z_fresh: (B, Z): real images, their labels, latents for these labels."""
     n, x_student = len(y), nets.generator(z, y)
     with torch.set_grad_enabled(adversarial and c.gan_weight > 0):
         x_fresh = nets.generator(z_fresh, y_real)
@@ -141,7 +139,7 @@ def times(count, augmentation):
 class DistillTask:
     """What the loop asks of a distillation (see loop.py). pairs: Pairs; real: LabelledImages or None."""
 
-    verb, unit, losses = "distill", "pair", ("disc", "disc_gan", "pixel", "feature", "adversarial", "gan")
+    verb, unit = "distill", "pair"
 
     def __init__(self, pairs, config, real=None):
         self.pairs, self.config, self.real, every = pairs, config, real, config.adversarial_every
@@ -162,20 +160,20 @@ class DistillTask:
         return make_networks(self.config, self.pairs.z_dim, self.pairs.num_classes, self.pairs.resolution)
 
     def draw(self, block):
-        c, (device, rank, world), shape = self.config, self.where, (self.period, self.config.batch // self.where[2])
-        steps, rng = range(block * self.period, (block + 1) * self.period), runs.rng(c.seed, block, device, rank)
-        given = {"rows": torch.stack([self.batches(step)[rank::world] for step in steps])}
-        if self.real is not None:
-            given["real_rows"] = torch.stack([self.real_batches(step)[rank::world] for step in steps])
-            given["z_fresh"] = torch.randn(*shape, self.pairs.z_dim, generator=rng, device=device)
-        drawn = draw_augmentation(shape, self.pairs.resolution, c.shift, c.brightness, rng)
+        c, (device, rank, world) = self.config, self.where
+        rng, rows = runs.rng(c.seed, block, device, rank), self.batches.block(block, self.period, rank, world)
+        given = {"rows": rows}
+        if self.real:
+            given["real_rows"] = self.real_batches.block(block, self.period, rank, world)
+            given["z_fresh"] = torch.randn(*rows.shape, self.pairs.z_dim, generator=rng, device=device)
+        drawn = draw_augmentation(rows.shape, self.pairs.resolution, c.shift, c.brightness, rng)
         return given | dict(zip(("light", "theta"), drawn))
 
     def step(self, nets, given, i, descend_disc, descend):
         c, rows, adversarial = self.config, given["rows"], (i + 1) % self.config.adversarial_every == 0
         pairs = to_float(self.x[rows]), self.y[rows], self.z[rows].float()
         rest = [given[name] for name in ("light", "theta") if name in given], adversarial, descend_disc, descend
-        if self.real is None:
+        if not self.real:
             return distill_step(nets, c, *pairs, *rest)
         real = given["real_rows"]
         return distill_step_with_real(nets, c, *pairs, to_float(self.x_real[real]), self.y_real[real], given["z_fresh"],
@@ -228,8 +226,7 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
         Run, whose `.student` is the averaged (EMA) student, also in `<out>/generator`.
 
     Raises:
-        InputError: bad pairs, config or images; another run in `out`; a loss that is not finite.
-    """
+        InputError: bad pairs, config or images; another run in `out`; a loss that is not finite."""
     pairs = load_pairs(pairs) if isinstance(pairs, str) or hasattr(pairs, "__fspath__") else pairs
     real = load_images(real) if isinstance(real, str) or hasattr(real, "__fspath__") else real
     config = config or DistillConfig()

@@ -74,11 +74,6 @@ class PretrainConfig:
                       "channel_base", "channel_max"),
             choices={"architecture": ("conv", "stylegan2"), "disc": ("projection", "stylegan2")})  # fmt: skip
 
-    @property
-    def tick_steps(self):
-        """Steps from one tick to the next."""
-        return configs.steps(self)[1]
-
 
 def gan_step(nets, x, y, z, options, augmentation, again, r1, descend_disc, descend):
     """Real against generated images: first the discriminator, then the generator (Goodfellow et al. 2014).
@@ -91,8 +86,7 @@ def gan_step(nets, x, y, z, options, augmentation, again, r1, descend_disc, desc
         r1: weight of the gradient penalty in this step; 0: it is not computed.
         descend_disc, descend: take a loss, and one step down it with the discriminator's and the generator's weights.
 
-    Returns {loss: scalar}.
-    """
+    Returns {loss: scalar}."""
     generated = nets.generator(z, y, **options)  # (B, 3, R, R)
     both = augment(torch.cat([x, generated.detach()]), *augmentation)
     logits, _ = nets.disc(both, torch.cat([y, y]))  # (2B,)
@@ -112,7 +106,7 @@ def gan_step(nets, x, y, z, options, augmentation, again, r1, descend_disc, desc
 class GanTask:
     """What the loop asks of a GAN (see loop.py). real: LabelledImages."""
 
-    verb, unit, losses, period = "pretrain", "img", ("disc", "r1", "generator"), R1_EVERY
+    verb, unit, period = "pretrain", "img", R1_EVERY
 
     def __init__(self, real, config):
         self.real, self.config = real, config
@@ -134,8 +128,10 @@ class GanTask:
     def draw(self, block):
         c, (device, rank, world), period = self.config, self.where, self.period
         n, rng = c.batch // world, runs.rng(c.seed, block, device, rank)
-        rows = [self.batches(step)[rank::world] for step in range(block * period, (block + 1) * period)]
-        given = {"rows": torch.stack(rows), "z": torch.randn(period, n, c.z_dim, generator=rng, device=device)}
+        given = {
+            "rows": self.batches.block(block, period, rank, world),
+            "z": torch.randn(period, n, c.z_dim, generator=rng, device=device),
+        }
         if self.noise_numbers:
             given["noise_mode"] = torch.randn(period, n, self.noise_numbers, generator=rng, device=device)
         drawn = draw_augmentation((period, 3 * n), self.real.resolution, c.shift, c.brightness, rng)
@@ -185,7 +181,6 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
         Run, whose `.generator` is the averaged generator: a teacher-to-be, also in `<out>/generator`.
 
     Raises:
-        InputError: bad config or images; another run in `out`; a loss that is not finite.
-    """
+        InputError: bad config or images; another run in `out`; a loss that is not finite."""
     real = load_images(real) if isinstance(real, (str, bytes)) or hasattr(real, "__fspath__") else real
     return train(GanTask(real, config or PretrainConfig()), out, device, minutes, on_tick, timer)

@@ -1,7 +1,7 @@
 """The one training loop: a task says what a step is, everything else is here, once (docs/Training.md).
 
 A task has `verb`, `unit` (what a step sees: "pair" or "img"), `config`, `steps` (of the run), `tick` (steps from one to
-the next), `period` (steps of a block), `losses` (their names) and
+the next) and `period` (steps of a block), and
 
     place(device, rank, world)   puts its data there; raises InputError for what cannot be trained
     networks()                   (generator, discriminator), from torch's random state
@@ -21,10 +21,11 @@ from accelerate.utils import broadcast
 from tqdm import tqdm
 
 from ..core.checks import fast_bfloat16, pick_device
-from ..core.figures import film
+from ..core.figures import class_grid, film
 from ..core.files import InputError
 from ..core.weights import provenance, save_network
 from ..networks.layers import reestimate_batchnorm
+from ..teachers.black_box import black_box
 from . import runs
 from .blocks import Blocks, CudaGraph, Nets
 
@@ -38,8 +39,7 @@ def train(task, out, device=None, minutes=None, on_tick=None, timer=time.monoton
     and one process a resumed run ends with the same bytes; a GPU chooses its kernels anew.
 
     graph: what runs a whole block at once, by default CudaGraph on a GPU in one process; None: nothing does. compile: a
-    backend of torch.compile for the networks. The other arguments, what it returns and raises: as `distill`.
-    """
+    backend of torch.compile for the networks. The other arguments, what it returns and raises: as `distill`."""
     if minutes is not None and not minutes > 0:
         raise InputError(f"minutes is {minutes!r}; give a positive number, or None for no limit")
     accelerator, nets, notes = prepare(task, device, compile)
@@ -74,7 +74,7 @@ def train(task, out, device=None, minutes=None, on_tick=None, timer=time.monoton
             runs.append_stats(folder, row)
             runs.save_checkpoint(folder, {"step": end, **nets.state()})
             stats.append(row)
-            bar.set_postfix({name: f"{row[name]:.3f}" for name in task.losses if name in row})
+            bar.set_postfix({name: f"{row[name]:.3f}" for name in blocks.sums if name in row})
         ticked = end
         if used >= 1:
             break
@@ -111,7 +111,9 @@ def pieces(first, steps, tick, unit):
 def save(network, folder, row, told):
     """What a tick leaves for people: the averaged generator with its provenance, and a frame of the film."""
     save_network(network, folder / "generator", provenance(seconds=row["seconds"], kimg=row["kimg"], **told))
-    runs.frame(network, told["classes"], folder / "film" / f"{row['step']:07d}.png")
+    (folder / "film").mkdir(exist_ok=True)
+    image = class_grid(black_box(network), network.z_dim, told["classes"], columns=10, scale=1)
+    image.save(folder / "film" / f"{row['step']:07d}.png")
 
 
 def averaged(average, seed, device):
@@ -130,8 +132,7 @@ def start(device):
     """accelerate's Accelerator for `device`: one process, or as many as torchrun or accelerate has started.
 
     Raises:
-        InputError: accelerate already runs on another kind of device in this process.
-    """
+        InputError: accelerate already runs on another kind of device in this process."""
     if device.type == "cuda":
         torch.cuda.set_device(device if device.index is not None else torch.cuda.current_device())
         torch.backends.cudnn.benchmark = True  # the quickest convolution of each shape is looked for once,

@@ -12,8 +12,7 @@ MAP_WEIGHTS = (1 / 16, 1 / 8, 1 / 4, 1)
 def feature_loss(maps_teacher, maps_student, weights=MAP_WEIGHTS):
     """sum_i w_i mean|f_i(x_T) - f_i(x_S)| (TinyGAN, Chang & Lu 2020, section 3.2; weights of the 2022 project).
 
-    maps_*: lists of (N, C_i, H_i, W_i), one for each weight. Returns a scalar.
-    """
+    maps_*: lists of (N, C_i, H_i, W_i), one for each weight. Returns a scalar."""
     return sum(w * F.l1_loss(s, t) for w, s, t in zip(weights, maps_student, maps_teacher, strict=True))
 
 
@@ -46,8 +45,7 @@ def logistic_discriminator(logits_real, logits_generated):
 def r1_penalty(disc, x, y):
     """mean |grad_x D(x, y)|^2 on real images (Mescheder et al. 2018, arXiv 1801.04406), weighted by gamma / 2 outside.
 
-    x: (N, 3, H, W), y: (N,). Returns a scalar through which gradients reach the discriminator's weights.
-    """
+    x: (N, 3, H, W), y: (N,). Returns a scalar through which gradients reach the discriminator's weights."""
     x = x.detach().requires_grad_(True)
     logits, _ = disc(x, y)
     (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)

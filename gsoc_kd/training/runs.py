@@ -19,17 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core.figures import class_grid
 from ..core.files import InputError, read_json, replacing_file, sweep, write_json, writing
-from ..data.images import to_uint8
 
 NORM_BATCHES = (8, 128)  # batches, and latents a batch, on which the batch norm of an averaged generator is measured
 
 
 @dataclass
 class Run:
-    """What a training leaves behind. generator: the averaged one, in eval mode on the CPU; folder: where it stands;
-    stats: a dict a tick."""
+    """generator: the averaged one, in eval mode on the CPU; folder: where it stands; stats: a dict for each tick."""
 
     generator: torch.nn.Module
     folder: Path
@@ -49,8 +46,7 @@ def open_folder(folder, config, main_process=True):
             depend on it (`lr_hold` 1): a finished run goes on.
 
     Raises:
-        InputError: another run stands there, naming what differs; or files that are not a run.
-    """
+        InputError: another run stands there, naming what differs; or files that are not a run."""
     folder = Path(folder)
     path, config = folder / "config.json", json.loads(json.dumps(config))
     if main_process:
@@ -86,10 +82,8 @@ def rng(seed, step, device="cpu", stream=0):
 
 
 class Batches:
-    """Which rows make up the batch of a step: every epoch a new permutation, a function of (seed, epoch).
-
-    What does not fill a batch at an epoch's end is left out of that epoch.
-    """
+    """Which rows make up the batch of a step: every epoch a new permutation, a function of (seed, epoch). What does not
+    fill a batch at an epoch's end is left out of that epoch."""
 
     def __init__(self, count, batch, seed, device="cpu", stream=0):
         if count < batch:
@@ -104,13 +98,16 @@ class Batches:
             self.epoch, self.order = epoch, order.to(self.device)
         return self.order[i * self.batch : (i + 1) * self.batch]  # (batch,) int64
 
+    def block(self, number, period, rank, world):
+        """What process `rank` of `world` takes of the `period` batches of a block: (period, batch / world) int64."""
+        return torch.stack([self(step)[rank::world] for step in range(number * period, (number + 1) * period)])
+
 
 def save_checkpoint(folder, state):
     """Writes tensors and numbers beside, keeps the previous checkpoint, renames.
 
     Raises:
-        InputError: it cannot be written, e.g. because the disk is full; the last checkpoint is as it was.
-    """
+        InputError: it cannot be written, e.g. because the disk is full; the last checkpoint is as it was."""
     path = Path(folder) / "checkpoint.pt"
     with writing(folder), replacing_file(path) as temporary:
         try:
@@ -129,8 +126,7 @@ def load_checkpoint(folder):
     """The newest checkpoint that can be read, or None in a new folder; a damaged one is named in a warning.
 
     Raises:
-        InputError: there are checkpoints, and none can be read.
-    """
+        InputError: there are checkpoints, and none can be read."""
     damaged = []
     for path in (Path(folder) / "checkpoint.pt", Path(folder) / "checkpoint.previous.pt"):
         try:
@@ -190,14 +186,3 @@ def check_finite(losses, network, step, folder):
     if bad:
         raise InputError(f"{', '.join(bad)} is not finite at step {step}; {folder} holds the steps before it whole. "
                          "Lower the learning rate and start again in another folder")  # fmt: skip
-
-
-def frame(generator, classes, path):
-    """One frame of the film: ten latents for each class, always the same."""
-
-    def generate(z, y):
-        with torch.inference_mode():
-            return to_uint8(generator(z.float(), y)).numpy()
-
-    path.parent.mkdir(exist_ok=True)
-    class_grid(generate, generator.z_dim, classes, columns=10, scale=1).save(path)

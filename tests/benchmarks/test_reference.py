@@ -22,10 +22,10 @@ KD, NAMES = reference.kd, ("teacher", *reference.SMALL)
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """smoke(out) on a zip of 40 images in ten classes; the networks of 2022 are narrow, and nothing is timed."""
-    path, rng = tmp_path_factory.mktemp("real") / "toy.zip", np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("real") / "toy.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        for i in range(40):
-            archive.writestr(f"{i}.png", png_bytes(rng.integers(0, 256, (32, 32, 3), np.uint8)))
+        for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)):
+            archive.writestr(f"{i}.png", png_bytes(image))
         archive.writestr("dataset.json", json.dumps({"labels": [[f"{i}.png", i % 10] for i in range(40)]}))
 
     def row(name, generator, scores):
@@ -40,21 +40,15 @@ def smoke(tmp_path_factory):
         yield partial(reference.main, str(path), scale="smoke", device="cpu")
 
 
-@pytest.fixture(scope="module")
-def whole(smoke, tmp_path_factory):
-    """Run in one go."""
-    out = tmp_path_factory.mktemp("whole")
-    assert not smoke(out)
-    return out
-
-
-def test_it_leaves_networks_scores_and_a_report(whole, smoke, monkeypatch):
+def test_it_leaves_networks_scores_and_a_report_in_one_go_or_in_parts(smoke, tmp_path, monkeypatch):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert not smoke(whole)
     for name in NAMES:
         scores = read_json(whole / "scores" / f"{name}.json")
         assert scores["images"] == 1290 and 0 < scores["cifar_fd"] < 100 and scores["kimg"] == 0.064
         assert scores["hardware"] and "commit" in scores and ("cifar_fd_to_teacher" in scores) == (name != "teacher")
-    films = {f"{name}.gif" for name in NAMES}
-    assert {p.name for p in (whole / "report").iterdir()} == {"table.md", "frontier.png", "images.png", *films}
+    shown = {"table.md", "frontier.png", "images.png", *(f"{name}.gif" for name in NAMES)}
+    assert {path.name for path in (whole / "report").iterdir()} == shown
     table = (whole / "report" / "table.md").read_text()
     assert all(f"| {name} | " in table and f"* {name}: 0 thousand images in " in table for name in NAMES)
     assert "90 % of the teacher's class agreement" in table and "| real test images (floor) |" in table
@@ -62,15 +56,12 @@ def test_it_leaves_networks_scores_and_a_report(whole, smoke, monkeypatch):
     seen = [read_json(whole / "runs" / name / "config.json")["real"] for name in NAMES[1:]]
     assert seen == [None, None, "toy.zip, 40 images"]
     assert Image.open(whole / "report" / "images.png").size == (20 * 65 + 1, len(NAMES) * 65 + 1)
-    for verb in ("pretrain", "distill", "evaluate"):  # what is finished is not repeated
-        monkeypatch.setattr(KD, verb, None)
-    assert not smoke(whole)
-
-
-def test_in_parts_it_ends_the_same(whole, smoke, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:  # what is finished is not repeated
+        for verb in ("pretrain", "distill", "evaluate"):
+            patch.setattr(KD, verb, None)
+        assert not smoke(whole)
     monkeypatch.setattr(KD, "evaluate", lambda *_, **__: {"cifar_fd": 1.0, "class_agreement": 0.5, "images": 1})
-    assert smoke(tmp_path, minutes=0) == 3 and not (tmp_path / "networks").exists()
-    codes = [smoke(tmp_path, minutes=0.01) for _ in range(3)]  # stopped at some tick or stage
-    assert codes[0] == 3 and not smoke(tmp_path)
-    one, other = ([network_hash(KD.load_student(out / "networks" / n)) for n in NAMES] for out in (whole, tmp_path))
+    assert smoke(parts, minutes=0) == 3 and not (parts / "networks").exists()
+    assert smoke(parts, minutes=0.01) == 3 and not smoke(parts)  # stopped at some tick or stage
+    one, other = ([network_hash(KD.load_student(out / "networks" / n)) for n in NAMES] for out in (whole, parts))
     assert one == other

@@ -1,14 +1,15 @@
 """benchmarks/studies.py in small: what it trains, what it writes, and that finished runs are not repeated."""
 
+import functools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import studies
+from pages import check_block
 
 from gsoc_kd.core.files import ASSETS, InputError, read_json
-from gsoc_kd.core.pages import check_block
 from gsoc_kd.data.images import LabelledImages
 from gsoc_kd.training import runs
 
@@ -34,21 +35,38 @@ def trained(tmp_path, monkeypatch):
     noted, images = [], np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
     toy = LabelledImages(images, np.arange(40) % 10, tuple("abcdefghij"), "toy")
 
-    def noting(verb):
-        def train(data, config, folder, *rest, **more):
-            noted.append(folder.name)
-            return verb(toy if data == "cifar10" else data, config, folder, *rest, **more)
-
-        return train
+    def train(verb, data, config, folder, *rest, **more):
+        noted.append(folder.name)
+        return verb(toy if data == "cifar10" else data, config, folder, *rest, **more)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "NORM_BATCHES", (1, 16))
     monkeypatch.setattr(studies, "STUDIES", {name: {"minutes": 1e-6, **study} for name, study in SMALL.items()})
-    for name, value in (("evaluate", evaluate), ("distill", noting(KD.distill)), ("pretrain", noting(KD.pretrain))):
-        monkeypatch.setattr(KD, name, value)
+    monkeypatch.setattr(KD, "evaluate", evaluate)
+    for verb in ("distill", "pretrain"):
+        monkeypatch.setattr(KD, verb, functools.partial(train, getattr(KD, verb)))
     studies.PAGE.parent.mkdir()
     studies.PAGE.write_text("head\n" + "".join(f"<!-- {s}: by -->\nold\n<!-- end of {s} -->\n" for s in SMALL))
     return noted
+
+
+def test_frontier_shows_each_generator_and_lines_for_what_costs_nothing():
+    rows = [{"name": "teacher", "parameters": 1000, "macs": 50_000, "cifar_fd": 5.0, "marker": "*"}]
+    rows += [{"name": "small", "parameters": 100, "macs": 7000, "cifar_fd": 8.0}, {"name": "floor", "cifar_fd": 0.5}]
+    left, right = studies.frontier(rows).axes
+    for axes, big, small in ((left, 1000, 100), (right, 50_000, 7000)):
+        dots = {dot.get_label(): dot.get_offsets()[0].tolist() for dot in axes.collections}
+        assert dots == {"teacher": [big, 5.0], "small": [small, 8.0]} and axes.get_xscale() == "log"
+        assert [list(line.get_ydata()) for line in axes.lines] == [[0.5, 0.5]]
+    assert left.get_xlabel() == "parameters" and left.get_ylabel() == "CIFAR-FD"
+    assert {text.get_text() for text in right.get_legend().get_texts()} == {"teacher", "small", "floor"}
+
+
+def test_a_ladder_has_the_best_row_at_the_top_and_a_dot_a_number():
+    axes = studies.ladder({"base": [2.0, 4.0], "better": [1.0], "worse": [9.0, 5.0]}, "distance").axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["worse", "base", "better"]  # from below
+    assert [line.get_xydata().tolist() for line in axes.lines[:3]] == [[[9, 0], [5, 0]], [[2, 1], [4, 1]], [[1, 2]]]
+    assert list(axes.lines[3].get_xdata()) == [3, 3] and axes.get_xlabel() == "distance, lower is better"
 
 
 def table(study):
@@ -78,14 +96,6 @@ def test_students_are_trained_scored_and_tabulated_once(trained):
     assert not studies.same({**asked, "config": {**config, "lr": 0.5}}, asked, kind)
 
 
-def test_levers_train_teachers(trained):
-    studies.main("levers")
-    rows, text = table("levers")
-    assert trained == ["base-0", "r1-0"] and rows["base"][:3] == ["`preset='smoke', r1=0.3`", "1", "0"]
-    assert rows["r1"][0] == "`r1=0.2`" and rows["r1"][-3:] == ["3.00", f"{SHARE - 0.03:.1%}", "25.0%"]
-    assert "to teacher" not in text and "pairs" not in text and "\nReal CIFAR-10; " in text
-
-
 def test_the_frontier_tells_what_is_small_and_fast_and_names_an_earlier_teacher(trained):
     studies.main("frontier")
     rows, text = table("frontier")
@@ -100,16 +110,12 @@ def test_the_frontier_tells_what_is_small_and_fast_and_names_an_earlier_teacher(
     now = [read_json(file) for file in files]
     for file, one in zip(files, now):  # the bundled teacher has been replaced since
         old = {
-            "asked": {**one["asked"], "teacher": "0123456789ab"},
-            "teacher": {**one["teacher"], "class_agreement": 0.6},
+            "asked": one["asked"] | {"teacher": "0123456789ab"},
+            "teacher": one["teacher"] | {"class_agreement": 0.6},
         }
-        file.write_text(json.dumps({**one, **old}))
+        file.write_text(json.dumps(one | old))
     text = studies.write("frontier")
-    assert (
-        "an earlier (01234567) teacher, " in text
-        and "class agreement (60.0%)" in text
-        and len(table("frontier")[0]) == 2
-    )
+    assert "an earlier (01234567) teacher, " in text and "class agreement (60.0%)" in text
     files[0].write_text(json.dumps(now[0]))  # a student of the new one is there
     assert "of the bundled teacher" in studies.write("frontier") and list(table("frontier")[0]) == ["large"]
     files[1].unlink()
@@ -117,19 +123,22 @@ def test_the_frontier_tells_what_is_small_and_fast_and_names_an_earlier_teacher(
     assert len(trained) == 2
 
 
-def test_tables_are_written_without_training_and_what_is_unknown_is_named(trained):
-    with pytest.raises(InputError, match="no study 'all'; choose from levers, ablations, frontier, speed, tables"):
-        studies.main("all")
+def test_teachers_are_trained_too_and_tables_written_without_training(trained):
     with pytest.raises(InputError, match="ablations has no 'x'; choose from base, other"):
         studies.main("ablations", names=("x",))
     with pytest.raises(InputError, match="levers has no figures"):
         studies.main("tables")
     for study in SMALL:
         studies.main(study, seeds=(0,))
-    told, count = studies.PAGE.read_text(), len(trained)
+    assert trained == ["base-0", "r1-0", "base-0", "other-0", "small-0", "large-0"]
+    rows, text = table("levers")
+    assert rows["base"][:3] == ["`preset='smoke', r1=0.3`", "1", "0"] and rows["r1"][0] == "`r1=0.2`"
+    assert rows["r1"][-3:] == ["3.00", f"{SHARE - 0.03:.1%}", "25.0%"] and "\nReal CIFAR-10; " in text
+    assert "to teacher" not in text and "pairs" not in text
+    told = studies.PAGE.read_text()
     studies.PAGE.write_text(told.replace("teacher", "T"))
     studies.main("tables")
-    assert studies.PAGE.read_text() == told and len(trained) == count
+    assert studies.PAGE.read_text() == told and len(trained) == 6
     studies.PAGE.write_text(told.replace("<!-- frontier", "<!-- other"))
     with pytest.raises(InputError, match="has no block between <!-- frontier"):
         studies.main("tables")

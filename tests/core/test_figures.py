@@ -2,6 +2,7 @@
 
 import io
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -107,8 +108,8 @@ def test_film_keeps_order_size_and_times(tmp_path):
 @pytest.mark.parametrize(
     "frames, message",
     [
-        ([], "at least one frame"),
-        ([Image.new("RGB", (4, 4)), Image.new("RGB", (4, 5))], r"all of one size; got 2 of \[\(4, 4\), \(4, 5\)\]"),
+        ([], "at least one; got 0"),
+        ([Image.new("RGB", (4, 4)), Image.new("RGB", (4, 5))], r"got 2 of \[\(4, 4\), \(4, 5\)\]"),
         (["nowhere/0001.png"], "nowhere/0001.png cannot be read"),
         ([7], "frame 7 cannot be read"),
     ],
@@ -189,3 +190,30 @@ def test_mosaic_leaves_cells_white_and_refuses_what_does_not_fit():
     ):
         with pytest.raises(InputError, match=f"at least 4 images and finite .* got {count} images and features"):
             figures.mosaic(images[:count], features)
+
+
+def test_curves_show_the_values_given_and_leave_no_figure_open():
+    stats = [
+        {"kimg": 1000, "pixel": 1.0, "loss": 5.0},
+        {"kimg": 2000, "pixel": 0.5, "loss": 4.0, "score": 9.0},
+        {"kimg": 3000, "pixel": 0.01, "loss": -4.0, "score": None},
+    ]
+    axes = figures.curves(stats, ["pixel", "score"]).axes[0]
+    pixel, score = [line.get_xydata().tolist() for line in axes.lines]
+    assert pixel == [[1000, 1.0], [2000, 0.5], [3000, 0.01]] and score == [[2000, 9.0]]
+    assert axes.get_yscale() == "log" and axes.get_xlabel() == "thousands of images seen"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["pixel", "score"]
+    assert figures.curves(stats, "loss").axes[0].get_yscale() == "linear"
+    assert figures.curves(stats[:2], "pixel").axes[0].get_yscale() == "linear"
+    assert plt.get_fignums() == []
+
+
+def test_curves_name_what_is_missing():
+    told = {"loss": "no tick has 'loss'; there are: kimg", "kimg": "no tick has 'kimg'; there are: loss"}
+    for stats, message in (
+        ([{"kimg": 1, "loss": None}], told["loss"]),
+        ([{"loss": 2.0}], told["kimg"]),
+        ([], "no ticks"),
+    ):
+        with pytest.raises(InputError, match=message):
+            figures.curves(stats, ["loss"])

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pages import check_block
 
 from gsoc_kd.core.files import InputError, read_json
-from gsoc_kd.core.pages import check_block
 from gsoc_kd.core.weights import network_hash
 from gsoc_kd.data.images import LabelledImages, to_float
 from gsoc_kd.deployment import calibrate as module

@@ -242,28 +242,28 @@ def test_fid_and_inception_score(monkeypatch):
 box = functools.partial(Teacher, lambda z, y: None, z_dim=4, num_classes=3, resolution=8)
 
 
-@pytest.mark.parametrize(
-    "message, options",
-    [
-        ("draws 2 classes .*, but train has 3 classes .*; give real=", dict(generator=box(num_classes=2))),
-        ("'x', 'y', 'z'", dict(generator=box(classes=("x", "y", "z")))),
-        ("draws 16 pixels a side, but train has 8; give real=.*size=16", dict(generator=box(resolution=16))),
-        ("333, but 12 features a class, subsets of 1,000 images need at least 334 of each", dict(per_class=333)),
-        ("per_class must be a whole number of at least 1, not True", dict(per_class=True)),
-        ("per_class must be a whole number of at least 1, not 400.0", dict(per_class=400.0)),
-        ("6 and 4 numbers in a latent", dict(teacher=TinyGenerator(z_dim=4))),
-        ("nearest training images needs the real images themselves", dict(real=None, judge=None, neighbours="n.png")),
-        ("FID needs the real images themselves", dict(real=None, judge=None, inception="nowhere.pth")),
-        ("test=... needs the real images themselves", dict(real=None, judge=None, test=FEW)),
-        ("train has 300 of 'red', but .* need at least 334 of each", dict(real=coloured(300, 0))),
-        ("need test=, or 800 real images a class", dict(real=FEW, neighbours="n.png")),
-        ("train and test differ in classes or size", dict(real=FEW, test=OTHER)),
-        ("test has fewer than 400 images", dict(real=FEW, test=coloured(300, 1, "test"))),
-        ("2,048 Inception features need at least 683", dict(real=FEW, per_class=682, inception="nowhere.pth")),
-        ("nowhere.pth is no file of", dict(real=FEW, per_class=700, inception="nowhere.pth")),
-        ("scores of different judges cannot be compared", dict(real=None)),
-    ],
-)
+REFUSED = [
+    ("draws 2 classes .*, but train has 3 classes .*; give real=", dict(generator=box(num_classes=2))),
+    ("'x', 'y', 'z'", dict(generator=box(classes=("x", "y", "z")))),
+    ("draws 16 pixels a side, but train has 8; give real=.*size=16", dict(generator=box(resolution=16))),
+    ("333, but 12 features a class, subsets of 1,000 images need at least 334 of each", dict(per_class=333)),
+    ("per_class must be a whole number of at least 1, not True", dict(per_class=True)),
+    ("per_class must be a whole number of at least 1, not 400.0", dict(per_class=400.0)),
+    ("6 and 4 numbers in a latent", dict(teacher=TinyGenerator(z_dim=4))),
+    ("nearest training images needs the real images themselves", dict(real=None, judge=None, neighbours="n.png")),
+    ("FID needs the real images themselves", dict(real=None, judge=None, inception="nowhere.pth")),
+    ("test=... needs the real images themselves", dict(real=None, judge=None, test=FEW)),
+    ("train has 300 of 'red', but .* need at least 334 of each", dict(real=coloured(300, 0))),
+    ("need test=, or 800 real images a class", dict(real=FEW, neighbours="n.png")),
+    ("train and test differ in classes or size", dict(real=FEW, test=OTHER)),
+    ("test has fewer than 400 images", dict(real=FEW, test=coloured(300, 1, "test"))),
+    ("2,048 Inception features need at least 683", dict(real=FEW, per_class=682, inception="nowhere.pth")),
+    ("nowhere.pth is no file of", dict(real=FEW, per_class=700, inception="nowhere.pth")),
+    ("scores of different judges cannot be compared", dict(real=None)),
+]
+
+
+@pytest.mark.parametrize("message, options", REFUSED)
 def test_what_cannot_be_scored_is_refused(tmp_path, monkeypatch, message, options):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=message):
@@ -271,7 +271,7 @@ def test_what_cannot_be_scored_is_refused(tmp_path, monkeypatch, message, option
     assert not list(tmp_path.iterdir())
 
 
-def test_cost_counts_parameters_and_multiplications():
+def test_cost_counts_parameters_and_multiplications_and_speed_images_a_second():
     network = TinyGenerator(z_dim=6).train()
     assert cost(network) == {"parameters": 9 * 192 + 192, "macs": 9 * 192} and network.training
     network.conv = nn.Conv2d(3, 6, 3, padding=1, groups=3)
@@ -280,9 +280,6 @@ def test_cost_counts_parameters_and_multiplications():
     assert cost(network)["macs"] == 9 * 192 + 8 * 8 * 6 * 9  # each output channel reads one input channel
     assert cost(box()) == {"parameters": None, "macs": None}
     assert cost(box(network=TinyGenerator()))["macs"] == 9 * 192
-
-
-def test_speed_counts_images_a_second():
     shapes = []
 
     def draw(z, y):

@@ -29,23 +29,18 @@ from gsoc_kd.teachers.load import load_student, load_teacher
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 300  # seconds; a busy machine is slow, and a test must not care
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-WITHOUT = (
-    "Chromium is not installed: left out are the tests that click in a real browser. Debian: apt-get install chromium"
-)
 FOLDERS = ["JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"]
 FOLDERS += ["JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"]
 
 
-def chromium():
-    """The path of a Chromium that starts, else None."""
-    found = filter(None, map(shutil.which, NAMES))
-    return next((p for p in found if subprocess.run([p, "--version"], capture_output=True).returncode == 0), None)
-
-
 @pytest.fixture(scope="module")
 def browser():
-    path = chromium() or pytest.skip(WITHOUT)
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"):
+        path = shutil.which(name)
+        if path and subprocess.run([path, "--version"], capture_output=True).returncode == 0:
+            break
+    else:
+        pytest.skip("Chromium is not installed: left out are the tests that click in a real browser")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=PATIENCE * 1000)
         yield browser
@@ -65,15 +60,11 @@ def lab(browser, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def app(browser, tmp_path_factory):
-    """Address of the page."""
-    yield from served(app_command(), tmp_path_factory.mktemp("app"), "")
-
-
-def app_command():
-    """The very command of `make app`, for a test's port."""
+    """Address of the page, served by the very command of `make app`."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (recipe,) = re.findall(r"^\t\$\(RUN\) (voila .*) \$\(ARGS\)$", makefile, re.M)
-    return [sys.executable, "-m", *shlex.split(recipe), "--no-browser", "--Voila.ip=127.0.0.1", "--port={port}"]
+    command = [sys.executable, "-m", *shlex.split(recipe), "--no-browser", "--Voila.ip=127.0.0.1", "--port={port}"]
+    yield from served(command, tmp_path_factory.mktemp("app"), "")
 
 
 def served(command, here, path):
@@ -192,7 +183,7 @@ def test_notebook_00_in_jupyterlab(lab, browser, drawn):
         play(visitor, drawn)
 
 
-def test_the_web_page_shows_the_explorer_and_no_code(app, browser, drawn):
+def test_the_web_page_shows_the_explorer_and_no_code_and_twenty_fast_clicks_do_not_break_it(app, browser, drawn):
     address = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
     with Visitor(browser, app) as visitor:
         play(visitor, drawn)
@@ -200,9 +191,6 @@ def test_the_web_page_shows_the_explorer_and_no_code(app, browser, drawn):
         assert "A small network" in text and "import" not in text and "explore()" not in text
         assert visitor.page.locator(".jp-InputArea-editor, .jp-InputPrompt, .highlight").count() == 0
         assert visitor.page.get_by_role("link", name="the project").get_attribute("href") == address
-
-
-def test_twenty_fast_clicks_do_not_break_it(app, browser, drawn):
     with Visitor(browser, app) as visitor:
         visitor.wait_for(*drawn("airplane"))
         visitor.page.evaluate("""async () => {

@@ -13,8 +13,6 @@ from gsoc_kd.networks.conv import ConvGenerator
 from gsoc_kd.teachers.black_box import Teacher
 
 Z, CLASSES, NAMES = 8, 3, ("cat", "dog", "frog")
-
-
 torch.manual_seed(0)
 STUDENT = ConvGenerator(z_dim=Z, num_classes=CLASSES, widths=(8, 8, 4, 4), embed_dim=4).eval()
 
@@ -48,19 +46,13 @@ def test_slerp_keeps_ends_norm_and_pace():
     torch.testing.assert_close(slerp(a, a, 0.3), a)
 
 
-@pytest.mark.parametrize(
-    "b, t, message",
-    [
-        ([1.0, 0.0, 0.0], 0.5, r"not \(2,\) and \(3,\)"),
-        ([0.0, 1.0], 1.5, r"\[0, 1\], not 1.5"),
-        ([0.0, 1.0], math.nan, r"\[0, 1\], not nan"),
-        ([0.0, 0.0], 0.5, "not zero, and not opposite"),
-        ([-2.0, 0.0], 0.5, "not zero, and not opposite"),
-    ],
-)
-def test_slerp_refuses(b, t, message):
-    with pytest.raises(InputError, match=message):
-        slerp(torch.tensor([1.0, 0.0]), torch.tensor(b), t)
+def test_slerp_refuses():
+    a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    wrong = [(b, 1.5, r"\[0, 1\], not 1.5"), (b, math.nan, r"\[0, 1\], not nan")]
+    wrong += [(0 * b, 0.5, "not zero, and not opposite"), (-2 * a, 0.5, "not zero, and not opposite")]
+    for end, t, message in [*wrong, (torch.ones(3), 0.5, r"not \(2,\) and \(3,\)")]:
+        with pytest.raises(InputError, match=message):
+            slerp(a, end, t)
 
 
 def test_a_pure_image_is_what_the_student_generates_for_the_label():
@@ -105,23 +97,23 @@ def test_strips_begin_and_end_with_the_pure_images():
         assert np.array_equal(image, picture(STUDENT, *point))
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (dict(y=3), "class y must be a whole number of 0 to 2, not 3"),
-        (dict(y=-1), "class y must be .*, not -1"),
-        (dict(y=0.5), "class y must be .*, not 0.5"),
-        (dict(to=7, mix=0.5), "class to must be a whole number of 0 to 2, not 7"),
-        (dict(to=1, mix=1.5), r"mix must lie in \[0, 1\], not 1.5"),
-        (dict(mix=0.5), "mix=0.5 leads nowhere: give to"),
-        (dict(walk=0.5), "walk=0.5 leads nowhere: give seed_to"),
-        (dict(seed=-1), "seed.*not -1"),
-        (dict(seed_to="a", walk=0.5), "seed.*not 'a'"),
-        (dict(generator=torch.nn.Linear(2, 2)), "to explore needs .*z_dim"),
-        (dict(steps=9), "needs an end"),
-        (dict(to=1, steps=1), "at least 2, not 1"),
-    ],
-)
+REFUSED = [
+    (dict(y=3), "class y must be a whole number of 0 to 2, not 3"),
+    (dict(y=-1), "class y must be .*, not -1"),
+    (dict(y=0.5), "class y must be .*, not 0.5"),
+    (dict(to=7, mix=0.5), "class to must be a whole number of 0 to 2, not 7"),
+    (dict(to=1, mix=1.5), r"mix must lie in \[0, 1\], not 1.5"),
+    (dict(mix=0.5), "mix=0.5 leads nowhere: give to"),
+    (dict(walk=0.5), "walk=0.5 leads nowhere: give seed_to"),
+    (dict(seed=-1), "seed.*not -1"),
+    (dict(seed_to="a", walk=0.5), "seed.*not 'a'"),
+    (dict(generator=torch.nn.Linear(2, 2)), "to explore needs .*z_dim"),
+    (dict(steps=9), "needs an end"),
+    (dict(to=1, steps=1), "at least 2, not 1"),
+]
+
+
+@pytest.mark.parametrize("arguments, message", REFUSED)
 def test_picture_and_strip_name_what_they_refuse(arguments, message):
     with pytest.raises(InputError, match=message):
         (strip if "steps" in arguments else picture)(**{"generator": STUDENT, "seed": 0, "y": 0, **arguments})

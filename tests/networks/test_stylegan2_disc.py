@@ -14,7 +14,7 @@ from gsoc_kd.networks.stylegan2_disc import StyleGAN2Discriminator
 from gsoc_kd.training.losses import r1_penalty
 
 REFERENCE = np.load(Path(__file__).parents[1] / "fixtures" / "stylegan2ada-discriminator.npz")
-CASES = ["cond_16_group32", "cond_16_plain", "cond_32_group4", "uncond_16_plain", "uncond_32_group8"]
+CASES = "cond_16_group32 cond_16_plain cond_32_group4 uncond_16_plain uncond_32_group8".split()
 EACH = [(REFERENCE, case, "logits") for case in CASES] + [(OLDER, "disc_cond", "out/logits")]
 
 

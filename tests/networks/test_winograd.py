@@ -20,11 +20,6 @@ def plain(x, weight, style, fir=None):
     return F.conv2d(x, taps, padding=1, groups=x.shape[1])
 
 
-def arguments(N, inputs, outputs, size):
-    x, style = torch.randn(N, inputs, size, size), torch.randn(N, inputs)
-    return x, torch.randn(outputs, inputs, 3, 3) / (3 * inputs**0.5), style
-
-
 def wide(resolution=32):
     """A generator with 128 channels, enough for layers of 16 and 32 pixels in a batch of 8; two classes."""
     network = StyleGAN2Generator(8, 8, 2, resolution, 128 * resolution, 128)
@@ -45,8 +40,9 @@ def calls(monkeypatch):
 @pytest.mark.parametrize("fir", [None, FIR, (0.1, 0.7, 0.7, 0.1)])
 @pytest.mark.parametrize("N, inputs, outputs, size", [(1, 1, 1, 4), (3, 5, 7, 8), (2, 6, 4, 20), (1, 512, 512, 16)])
 def test_the_numbers_of_the_plain_convolution(N, inputs, outputs, size, fir):
-    x, weight, style = arguments(N, inputs, outputs, size)
+    x, style = torch.randn(N, inputs, size, size), torch.randn(N, inputs)
     x = x.contiguous(memory_format=torch.channels_last)  # any order in memory
+    weight = torch.randn(outputs, inputs, 3, 3) / (3 * inputs**0.5)
     expected = plain(x.double(), weight.double(), style.double(), fir)
     assert expected.shape == (N, outputs, *[size * (2 if fir else 1)] * 2) and expected.std() > 0.05
     torch.testing.assert_close(winograd.convolve(x, weight, style, fir).double(), expected, rtol=0, atol=3e-5)
@@ -59,7 +55,7 @@ def test_fewer_multiplications():
 
 
 def test_where_it_is_chosen():
-    x, weight, _ = arguments(8, 128, 128, 16)
+    x, weight = torch.zeros(8, 128, 16, 16), torch.zeros(128, 128, 3, 3)
     assert not winograd.suits(x, weight)  # gradients are on
     with torch.no_grad():
         assert winograd.suits(x, weight) and not winograd.suits(x, weight, up=True)

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from test_docs import NOTEBOOKS, PAGES, ROOT, anchors, links, prose, read
 
-START = build.repository()
+START = build.REPOSITORY
 
 
 class Page(HTMLParser):

@@ -23,7 +23,7 @@ def test_a_training_is_shown_from_its_frames_and_statistics(tmp_path, monkeypatc
     (tmp_path / "student").mkdir()
     (tmp_path / "student" / "provenance.json").write_text('{"kimg": 8.0, "classes": ["cat", "dog"]}')
     monkeypatch.setattr(pictures, "ASSETS", tmp_path)
-    pictures.main(tmp_path / "none", run, tmp_path, "training")
+    pictures.main(tmp_path / "none", run, tmp_path, training_only=True)
     strip = np.asarray(Image.open(tmp_path / "student-training.png").convert("RGB"))
     shown = [step for step in range(1, 9) if (strip[..., 0] == 10 * step).sum() > 500]  # more than in a caption
     assert shown == [1, 2, 3, 5, 8]  # at about equal ratios
@@ -31,10 +31,7 @@ def test_a_training_is_shown_from_its_frames_and_statistics(tmp_path, monkeypatc
     with pytest.raises(InputError, match="does not hold 5 rows of 2 square images"):
         pictures.strip(run / "film" / "0000001.png", 5)
     (run / "stats.jsonl").write_text(json.dumps(rows[0]))
-    with pytest.raises(InputError, match="has seen 1 thousand images, the bundled student 8 thousand"):
-        pictures.training("student", run, tmp_path)
-    (run / "stats.jsonl").unlink()
-    with pytest.raises(InputError, match="it holds no run"):
+    with pytest.raises(InputError, match="is not the run of the bundled student, which saw 8 thousand images"):
         pictures.training("student", run, tmp_path)
 
 
@@ -55,5 +52,4 @@ def test_the_variety_is_measured_and_shown(real_data, tmp_path, monkeypatch):
     text = pictures.variety(tmp_path, per_class=60)
     for name in ("class", "classes", "neighbours"):
         assert (tmp_path / f"teacher-{name}.png").stat().st_size <= 100_000
-    recalls = [float(cell) for cell in text.splitlines()[2].strip("| ").split(" | ")[2:]]
-    assert len(recalls) == 10 and all(0 <= value <= 100 for value in recalls)
+    assert len(text.splitlines()[2].strip("| ").split(" | ")[2:]) == 10

@@ -47,7 +47,6 @@ def test_presets_and_what_they_build():
     assert 2 * sum(t.numel() for t in generator.state_dict().values()) <= 16e6  # bytes in float16
     assert not any(hasattr(conv, "parametrizations") for conv in disc.convs)  # R1 instead of spectral norm
     assert [sum(p.numel() for p in n.parameters()) for n in official] == [20_215_315, 23_089_664]
-    assert config().tick_steps == 2
 
 
 def test_what_cannot_be_trained_is_refused_and_the_folder_stays_free(real, tmp_path):

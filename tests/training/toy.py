@@ -42,7 +42,7 @@ class Generator(nn.Module):
 
 
 class ToyTask:
-    verb, unit, losses, period = "toy", "img", ("disc", "every second", "generator"), 5
+    verb, unit, period = "toy", "img", 5
 
     def __init__(self, tick=4, **changes):
         self.config, self.tick, self.seen = Config(**changes), tick, []
