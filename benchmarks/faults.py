@@ -84,7 +84,7 @@ def survived(function, *inputs):
     try:
         function(*inputs)
         return True
-    except AssertionError as error:
+    except (AssertionError, subprocess.TimeoutExpired) as error:
         print(f"NOT SURVIVED: {function.__name__} {inputs[1:]}: {error}", file=sys.stderr)
         return False
 
@@ -216,8 +216,8 @@ def one_of_two_killed(bench):
     torchrun = [sys.executable, *"-m torch.distributed.run --standalone --nproc-per-node 2 -m gsoc_kd".split()]
     command = [*torchrun, *bench.words("distill", out)]
     subprocess.run([*torchrun, *bench.words("distill", whole)], timeout=LIMIT, **told)
-    process = subprocess.Popen(command, **told)
-    while not (out / "checkpoint.pt").exists() and process.poll() is None:
+    process, end = subprocess.Popen(command, **told), time.perf_counter() + LIMIT
+    while not (out / "checkpoint.pt").exists() and process.poll() is None and time.perf_counter() < end:
         time.sleep(0.02)
     for worker in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[-1:]:
         os.kill(int(worker), signal.SIGKILL)
