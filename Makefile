@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 RUN := $(PY) -m
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test lint lab app notebooks docs wiki teacher assets embedded tables studies judge reference clean
+.PHONY: help venv demo test lint lab app notebooks docs wiki teacher assets embedded tables studies judge reference fuzz clean
 
 help:
 	@echo "make demo       distil a student from the bundled teacher and score it (10 minutes on 2 cores)"
@@ -25,6 +25,7 @@ help:
 	@echo "make studies    train the studies' students anew if the bundled teacher is another one (most of a day)"
 	@echo "make judge      train the classifier that scores anew, which puts every score on another scale (half an hour)"
 	@echo "make reference  teacher and students at full scale on one GPU; ARGS='--minutes 30' for a part of it"
+	@echo "make fuzz       change good files at random, guided by coverage, and read them; MINUTES=10 for each reader"
 	@echo "make clean      remove the environment and Python's caches; runs/ stays"
 
 venv: $(STAMP)
@@ -54,9 +55,9 @@ lint: $(STAMP)
 lab: $(STAMP)
 	$(RUN) jupyter lab notebooks
 
-# Every visitor has a kernel of their own; two wait, warmed up, for the next ones.
+# How many visitors, for how long, from where: app/voila.py.
 app: $(STAMP)
-	$(RUN) voila app/explorer.ipynb --preheat_kernel=True --pool_size=2 $(ARGS)
+	$(RUN) voila app/explorer.ipynb --Voila.config_file_paths=app $(ARGS)
 
 notebooks: $(STAMP)
 	$(PY) notebooks/execute.py $(NAMES)
@@ -103,10 +104,17 @@ studies: $(STAMP)
 judge: $(STAMP)
 	$(PY) tools/assets.py judge
 	$(PY) tools/assets.py reference
+	$(PY) tools/assets.py cas
 
 # Exit code 3 (make's "Error 3") says that there is more to do: call it again.
 reference: $(STAMP)
 	$(PY) benchmarks/reference.py $(ARGS)
+
+# Findings lie in build/fuzz; mended, their inputs go into tests/fixtures/fuzz.
+MINUTES ?= 10
+fuzz: $(STAMP)
+	$(RUN) pip install --disable-pip-version-check --quiet "atheris>=3,<4"
+	$(PY) tools/fuzz.py all --minutes $(MINUTES)
 
 clean:
 	rm -rf $(VENV) .pytest_cache build *.egg-info

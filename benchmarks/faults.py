@@ -1,68 +1,73 @@
-"""Injects faults into pairs, pretraining and distillation, and prints what became of each, as a table.
+"""Injects faults into pairs, trainings, networks and exports, and prints what became of each, as a table.
 
-    python benchmarks/faults.py [--kills 20] [--seed 0] [--write docs/Training.md]
+    python benchmarks/faults.py [--kills 20] [--flips 1000] [--seed 0] [--write docs/Training.md]
 
-A run is a process of its own, forked after PyTorch is loaded (not on Windows). After a fault the same command is given
-again, and its end is compared with that of a run to which nothing happened: every byte but times and dates,
-TensorBoard's file and the checkpoint before the last.
+After a fault the same command is given again, and its end is compared with that of a run to which nothing happened:
+every byte but times and dates, TensorBoard's file and the checkpoint before the last.
 """
 
-import itertools
-import multiprocessing
 import os
 import random
-import resource
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch._dynamo  # once, before the forks, as the modules below: the first optimiser loads it
 import tyro
+from fault_bench import LIMIT, LOSSES, VERBS, Bench, outcome, refused
 from pages import check_block, main_program, markdown, write_block, written_by
-from PIL import Image
 
+import gsoc_kd as kd
 from gsoc_kd import cli
-from gsoc_kd.core.files import sha256
-from gsoc_kd.core.weights import save_network
-from gsoc_kd.networks import ConvGenerator
+from gsoc_kd.core.files import InputError
 from gsoc_kd.training import runs
 
-make, gan, distill = (sys.modules[f"gsoc_kd.{name}"] for name in ("pairs.make", "training.gan", "training.distill"))
-LOSSES = {"pretrain": (gan, "logistic_generator"), "distill": (distill, "pixel_loss")}  # one of each, once a step
-VERBS = ("pairs", *LOSSES)
-LIMIT = 300  # seconds after which a run is ended: one that hangs has not survived
 SAME = "the same command ends with the same bytes"
+CLEAN = f"{SAME}, and leaves nothing behind"
+NOT_SILENT = "the same result, or one line that names the file"
 
 
-def main(kills: int = 20, seed: int = 0, write: Path | None = None, two: bool = True, steps: int = 8):
+def main(kills: int = 20, flips: int = 1000, seed: int = 0, write: Path | None = None, slow: bool = True,
+         steps: int = 8):  # fmt: skip
     """Prints a row for each fault; ends with exit code 1 if one was not survived. A training has so many `steps`, each
-    with a checkpoint; `two` is the run in two processes."""
+    with a checkpoint; `slow` are exports and the run in two processes."""
     if write:
         check_block(write, "faults")
     rows, every = [], []
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), steps)
-        for fault, happens, function, *several in faults(kills, random.Random(seed), two):
+        for fault, happens, function, *several in faults(bench, kills, flips, random.Random(seed), slow):
             every.append([survived(function, bench, *one) for one in several])
-            rows.append([fault, happens, f"{sum(every[-1])} of {len(several)}"])
-    where = written_by(f"benchmarks/faults.py --kills {kills} --seed {seed}", sys.platform)
-    print(text := f"{markdown(['fault', 'what happens', 'survived'], rows, left=3)}\n\n{where}")
+            rows.append([fault, happens, len(several), sum(every[-1])])
+    where = written_by(f"benchmarks/faults.py --kills {kills} --flips {flips} --seed {seed}", sys.platform)
+    print(text := f"{markdown(['fault', 'what happens', 'tried', 'survived'], rows, left=2)}\n\n{where}")
     if write:
         write_block(write, "faults", text)
     sys.exit(not all(map(all, every)))
 
 
-def faults(kills, rng, two):
+def faults(bench, kills, flips, rng, slow):
     """(what is done, what should happen, a function that asserts it, its arguments for each time) of every row."""
     for verb in VERBS:
-        fault = f"`kill -9` of `{verb}` at {kills} random moments, all before its end"
-        yield fault, f"{SAME}, and leaves nothing behind", killed, *[(verb, rng)] * kills
+        yield f"`kill -9` of `{verb}` at random moments, all before its end", CLEAN, killed, *[(verb, rng)] * kills
+    for verb in (*VERBS, "export") if slow else VERBS:
+        moments = every_rename(bench, bench.words(verb, bench.place("out")))
+        moments = moments if verb == "export" else sorted(rng.sample(moments, min(-(-kills // 2), len(moments))))
+        fault = f"`kill -9` of `{verb}` at a rename of its files"
+        yield fault, CLEAN, killed_at_rename, *((verb, moment) for moment in moments)
+    fault, happens = "`kill -9` at every rename of `save_network`", "the old network or the new one; then as above"
+    yield fault, happens, save_killed, *((old, n) for old in (False, True) for n in save_renames(bench, old))
+    for verb in VERBS:
+        happens = "one does it; the other says in one line who does, or finds it done"
+        yield f"`{verb}` twice at once in one folder", happens, two_at_once, *[(verb,)] * max(1, kills // 4)
+    shares = {"run": flips // 8, "network": flips // 2, "pairs": flips - flips // 8 - flips // 2}  # a run takes longest
+    for kind, count in shares.items():
+        fault = f"one bit of a file of a {kind} flipped" if kind != "pairs" else "one bit of a file of pairs flipped"
+        yield fault, NOT_SILENT, flipped, *[(kind, rng)] * count
     for verb in VERBS:
         fault = f"no file of `{verb}` may grow any more, as on a full disk, from 3 sizes on"
         sizes = [(verb, size * (10 if verb == "pairs" else 1)) for size in (100, 2_000, 20_000)]
@@ -74,7 +79,7 @@ def faults(kills, rng, two):
     fault = "losses of `pretrain` and `distill` that are no numbers, from the middle on"
     happens = f"one line that names loss and step, exit code 2; the checkpoint before it stays, and {SAME}"
     yield fault, happens, not_finite, *((verb,) for verb in LOSSES)
-    if two:
+    if slow:
         fault = "`distill` in two processes (accelerate, started by `torchrun`), one killed"
         yield fault, f"`torchrun` ends the other; {SAME}, from the checkpoint on", one_of_two_killed, ()
 
@@ -89,105 +94,108 @@ def survived(function, *inputs):
         return False
 
 
-class Bench:
-    """A tiny teacher, pairs and images, and the run of every verb to which nothing happens."""
-
-    def __init__(self, folder, steps):
-        torch.set_num_threads(1)  # no thread is lost in a fork
-        self.folder, self.steps, self.whole, self.seconds = folder, steps, {}, {}
-        torch.manual_seed(0)
-        save_network(ConvGenerator(8, 3, 32, (8, 8, 8, 8), 4), folder / "teacher")
-        for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)):
-            (folder / "real" / "cds"[i % 3]).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(folder / "real" / "cds"[i % 3] / f"{i}.png")
-        for verb, out in itertools.product(VERBS, ("-first", "")):  # the first is slower
-            start = time.perf_counter()
-            code, error = self.run(verb, folder / (verb + out))
-            self.seconds[verb] = time.perf_counter() - start
-            found = outcome(folder / (verb + out))
-            if code or self.whole.setdefault(verb, found) != found:
-                raise SystemExit(f"{verb} does not run, or does not end alike twice: {error}")
-
-    def words(self, verb, out, *more):
-        kimg = f"--preset smoke --batch 16 --kimg {self.steps * 0.016} --tick-kimg 0.016 --device cpu"
-        data = {"pairs": f"--teacher {self.folder}/teacher --per-class 40 --chunk 5"}
-        data |= {"pretrain": f"--real {self.folder}/real {kimg}", "distill": f"--pairs {self.folder}/pairs {kimg}"}
-        return [verb, *data[verb].split(), "--out", str(out), *more]
-
-    def run(self, verb, out, *more, kill_after=LIMIT, **options):
-        """Runs a command to its end: exit code, and the last line of its stderr. `options` are those of `forked`."""
-        reading, writing = os.pipe()
-        given = [self.words(verb, out, *more), writing]
-        process = multiprocessing.get_context("fork").Process(target=forked, args=given, kwargs=options)
-        process.start()
-        os.close(writing)
-        timer = threading.Timer(kill_after, process.kill)
-        timer.start()
-        with open(reading, encoding="utf-8", errors="replace") as file:
-            last = file.read().strip().rpartition("\n")[2]
-        process.join()
-        timer.cancel()
-        timer.join()  # a fork must not meet it
-        return process.exitcode, last
-
-    def again(self, verb, out):
-        """The same command, given again, must end as if nothing had happened."""
-        code, error = self.run(verb, out)
-        assert code == 0 and outcome(out) == self.whole[verb], error
-
-
-def forked(words, told, limit=None, nan_from=None):
-    """Runs a command in this process, its stderr in the file descriptor `told`. No file may grow beyond `limit` bytes;
-    from step `nan_from` on a loss is no number."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(told, 2)
-    runs.NORM_BATCHES, make.SAVE_EVERY = (1, 16), 0.0
-    if limit:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    if nan_from:
-        module, name = LOSSES[words[0]]
-        loss, calls = getattr(module, name), itertools.count(1)
-        setattr(module, name, lambda *args: loss(*args) * (1.0 if next(calls) < nan_from else float("nan")))
-    sys.exit(cli.main(words))
-
-
-def outcome(folder):
-    """{file: what is in it} of what a run left, without times and dates, and without the checkpoint before the last."""
-    found = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and "tensorboard" not in p.parts):
-        name = str(path.relative_to(folder))
-        if name == "stats.jsonl":
-            found[name] = [{k: v for k, v in row.items() if "second" not in k} for row in runs.read_stats(folder)]
-        elif name == "checkpoint.pt":
-            state = torch.load(path, weights_only=True)
-            found[name] = torch.utils._pytree.tree_map_only(torch.Tensor, torch.Tensor.tolist, state)
-        elif not name.endswith(("provenance.json", "checkpoint.previous.pt")):
-            found[name] = sha256(path)
-    return found
-
-
-def refused(result, *words):
-    """A run must have ended with one clear error, in which these words stand."""
-    assert result[0] == 2 and all(word in result[1] for word in ("gsoc-kd: error: ", *words)), result
+def every_rename(bench, job):
+    """The numbers of the renames of a command, or of a function, in a run of its own."""
+    code, last = bench.fork(job, renames=-1)
+    assert code == 0, bench.told
+    return list(range(int(last)))
 
 
 def killed(bench, verb, rng):
     code = 0
     while code != -signal.SIGKILL:  # a run that had ended before its moment came is not counted
-        out = bench.folder / f"{verb}-killed-{rng.random()}"
+        out = bench.place("out")
         code, _ = bench.run(verb, out, kill_after=rng.random() * bench.seconds[verb])
     bench.again(verb, out)
-    assert not list(bench.folder.glob(f"{out.name}.*"))
+
+
+def killed_at_rename(bench, verb, moment):
+    out = bench.place("out")
+    code, error = bench.run(verb, out, renames=moment)
+    assert code == -signal.SIGKILL, error
+    if verb == "export":
+        assert bench.run(verb, out)[0] == 0, bench.told
+        assert sorted(p.name for p in out.iterdir()) == ["student.bin", "student.xml"], list(out.iterdir())
+        assert bench.fork(lambda: kd.load_exported(out / "student.xml") is None)[0] == 0, bench.told
+    else:
+        bench.again(verb, out)
+
+
+def save_renames(bench, old):
+    out = bench.place("out")
+    if old:
+        bench.network(out, 1)
+    return every_rename(bench, lambda: bench.network(out, 2))
+
+
+def save_killed(bench, old, moment):
+    out, digests = bench.place("out"), {}
+    for seed in (1, 2):
+        bench.network(bench.folder / f"seed-{seed}", seed)
+        digests[seed] = kd.load_teacher(bench.folder / f"seed-{seed}").digest
+    if old:
+        bench.network(out, 1)
+    assert bench.fork(lambda: bench.network(out, 2), renames=moment)[0] == -signal.SIGKILL
+    assert not (old or out.exists()) or kd.load_teacher(out).digest in digests.values()
+    bench.network(out, 2)
+    assert kd.load_teacher(out).digest == digests[2] and [p.name for p in out.parent.iterdir()] == ["out"]
+
+
+def two_at_once(bench, verb):
+    out = bench.place("out")
+    started = [bench.start(bench.words(verb, out)) for _ in range(2)]
+    results = [bench.finish(*one) for one in started]
+    assert sorted(code for code, _ in results) in ([0, 0], [0, 2]), results
+    for result in results:
+        if result[0]:
+            refused(result, "out is being written by process")
+    bench.again(verb, out)
+
+
+def flipped(bench, kind, rng):
+    """A copy with one other bit is read again: a run by going on for its last step."""
+    original = bench.folder / {"run": "shorter", "network": "teacher", "pairs": "pairs"}[kind]
+    if kind == "run" and not original.exists():
+        assert bench.run("distill", original, "--kimg", f"{(bench.steps - 1) * 0.016}")[0] == 0, bench.told
+    shutil.copytree(original, copy := bench.place("out"))
+    every = sorted(p for p in copy.rglob("*") if p.is_file() and "tensorboard" not in p.parts)
+    path = rng.choice(every)
+    content, bit = bytearray(path.read_bytes()), rng.randrange(8 * path.stat().st_size)
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+    where = f"{path.relative_to(copy)}, bit {bit}"
+    if kind == "run":
+        code, error = bench.run("distill", copy)
+        if code:
+            refused((code, error), path.name)
+        else:
+            assert outcome(copy) == bench.whole["distill"] or path.name in bench.told, where
+    else:
+        try:
+            assert same(kind, copy, original), where
+        except InputError as error:
+            assert path.name in str(error) and "\n" not in str(error), f"{where}: {error}"
+    shutil.rmtree(copy.parent)
+
+
+def same(kind, copy, original):
+    """Whether a network or pairs are read as the original is."""
+    if kind == "network":
+        copy, original = kd.load_teacher(copy), kd.load_teacher(original)
+        return (copy.digest, copy.classes) == (original.digest, original.classes)
+    copy, original = kd.load_pairs(copy), kd.load_pairs(original)
+    arrays = [(pairs.images, pairs.labels, pairs.latents) for pairs in (copy, original)]
+    return copy.manifest == original.manifest and all(map(np.array_equal, *arrays))
 
 
 def full_disk(bench, verb, size):
-    out = bench.folder / f"{verb}-full-{size}"
+    out = bench.place("out")
     refused(bench.run(verb, out, limit=size))
     bench.again(verb, out)
 
 
 def damaged(bench, count):
-    out, names = bench.folder / f"damaged-{count}", ("checkpoint.pt", "checkpoint.previous.pt")
+    out, names = bench.place("out"), ("checkpoint.pt", "checkpoint.previous.pt")
     bench.run("distill", out)
     for name in names[:count]:
         os.truncate(out / name, (out / name).stat().st_size // 2)
@@ -203,7 +211,7 @@ def other_config(bench):
 
 
 def not_finite(bench, verb):
-    out, step = bench.folder / f"{verb}-nan", bench.steps // 2 + 1
+    out, step = bench.place("out"), bench.steps // 2 + 1
     refused(bench.run(verb, out, nan_from=step), f"not finite at step {step}")
     assert runs.load_checkpoint(out)["step"] == step - 1
     bench.again(verb, out)

@@ -19,7 +19,6 @@ import shlex
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
@@ -36,6 +35,7 @@ import gsoc_kd as kd
 from gsoc_kd.core.checks import fast_bfloat16
 from gsoc_kd.data.images import LabelledImages, to_uint8
 from gsoc_kd.evaluation.table import cost
+from gsoc_kd.evaluation.timing import in_turn
 from gsoc_kd.networks import DiStyleGANGenerator, StyleGAN2Generator
 from gsoc_kd.networks.stylegan2 import from_official
 from gsoc_kd.pairs import draw_latents, save_pairs
@@ -44,27 +44,6 @@ from gsoc_kd.training import loop
 from gsoc_kd.training.blocks import Blocks
 from gsoc_kd.training.distill import DistillTask
 from gsoc_kd.training.gan import GanTask
-
-
-def in_turn(calls, rounds, device="cpu", least=0.0):
-    """{name: seconds of a call, for each round}: all take turns of `least` seconds; the first round is not counted."""
-    found = {name: [] for name in calls}
-    for turn in range(rounds + 1):
-        for name, call in calls.items():
-            start, count = now(device), 0
-            while count == 0 or now(device) - start < least:
-                call()
-                count += 1
-            found[name] += [(now(device) - start) / count] if turn else []
-    return found
-
-
-def now(device="cpu"):
-    """Seconds, with nothing left in the device's queue."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
 
 WORKER = r"""  # pairs a second of a training, and the peak of its memory in MB
 import json, pathlib, re, sys, tempfile

@@ -2,6 +2,7 @@
 
     python docs/build.py site [folder]      # build/site/index.html, by Sphinx; a warning is an error
     python docs/build.py wiki [folder]      # build/wiki/*.md, to be pushed to the repository's wiki as it is
+    python docs/build.py try [folder] --student runs/student    # build/try: the page Try it, of any student
 
 Only links change: on the site those to anything that is no page of it, in the wiki all. `_Sidebar.md` orders both.
 """
@@ -19,9 +20,10 @@ from urllib.parse import quote, unquote
 import nbformat
 import tyro
 from sphinx.cmd.build import main as sphinx
+from try_page import try_page
 
 import gsoc_kd
-from gsoc_kd.core.files import replacing_folder
+from gsoc_kd.core.files import InputError, replacing_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -59,6 +61,7 @@ def contents():
     parts = re.split(r"^\*\*(.+)\*\*$", read(ROOT / "docs" / "_Sidebar.md"), flags=re.M)
     pages = [re.sub(r"^\* \[(.+?)\]\((.+?)\.md\)$", r"\1 <docs/\2>", items, flags=re.M) for items in parts[2::2]]
     pages[-1] = pages[-1].rstrip() + "\nPython <api>"
+    pages[0] = "Try it <try/index>\n" + pages[0].lstrip()
     groups = list(zip(parts[1::2], pages))
     groups.insert(1, ("Notebooks", "\n".join(f"notebooks/{path.stem}" for path in NOTEBOOKS)))
     menu = "\n\n```{{toctree}}\n:hidden:\n:caption: {}\n\n{}\n```\n"
@@ -68,7 +71,9 @@ def contents():
 def on_site(path):
     """Where a link of the site leads: an address; None for a page or an image of the site, whose link stays."""
     held = {"docs": (".md", *IMAGES), "notebooks": (".ipynb",)}.get(path.partition("/")[0], ())
-    return "/index.md" if path == "README.md" else None if path.endswith(held) else on_github(path)
+    if path in (moved := {"README.md": "/index.md", "docs/try/README.md": "/try/index.md"}):
+        return moved[path]
+    return None if path.endswith(held) else on_github(path)
 
 
 def in_wiki(path):
@@ -88,8 +93,11 @@ def write_sources(folder):
             if cell.cell_type == "markdown":
                 cell.source = rewrite(cell.source, "notebooks", on_site)
         files[f"notebooks/{path.name}"] = nbformat.writes(notebook)
-    shutil.copytree(ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns("*.md", "*.py"))
-    (folder / "notebooks").mkdir()
+    about = read(ROOT / "docs" / "try" / "README.md")  # stands where the page Try it could not be made
+    files["try/index.md"] = rewrite(about, "docs/try", lambda path: on_site(path) or f"/{path}")
+    shutil.copytree(ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns("*.md", "*.py", "try"))
+    for name in ("notebooks", "try"):
+        (folder / name).mkdir()
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
 
@@ -101,6 +109,10 @@ def site(build: tyro.conf.Positional[Path] = ROOT / "build"):
         places = ["-c", str(ROOT / "docs"), "-d", f"{source}/.doctrees", source, str(out)]
         if sphinx(["-q", "-W", "--keep-going", "-E", *places]):
             sys.exit("the site was not made: see the warnings above")
+        try:
+            try_page(out / "try", gsoc_kd.load_student())
+        except InputError as error:
+            print(f"left out of the site: the page Try it, since {error}")
     return build / "site" / "index.html"
 
 
@@ -112,5 +124,14 @@ def wiki(build: tyro.conf.Positional[Path] = ROOT / "build"):
     return build / "wiki"
 
 
+def try_alone(build: tyro.conf.Positional[Path] = ROOT / "build", student: str | None = None):
+    """Writes `build`/try: the page Try it of a student as `gsoc_kd.load_student` takes it; without one, the bundled."""
+    try:
+        network = gsoc_kd.load_student(*[student] if student else [])
+        return try_page(build / "try", network, home=REPOSITORY)
+    except InputError as error:
+        sys.exit(f"the page was not made: {error}")
+
+
 if __name__ == "__main__":
-    print(tyro.extras.subcommand_cli_from_dict({"site": site, "wiki": wiki}))
+    print(tyro.extras.subcommand_cli_from_dict({"site": site, "wiki": wiki, "try": try_alone}))

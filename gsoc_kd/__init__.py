@@ -17,10 +17,10 @@ from importlib import metadata
 _STAGES = {  # in the order of the workflow
     "data": ("load_images",),
     "teachers": ("load_teacher", "convert", "black_box", "load_student"),
-    "pairs": ("make_pairs", "load_pairs"),
+    "pairs": ("make_pairs", "load_pairs", "convert_pairs"),
     "training": ("PretrainConfig", "pretrain", "DistillConfig", "distill"),
     "evaluation": ("evaluate", "agreement"),
-    "deployment": ("export", "load_exported"),
+    "deployment": ("export", "load_exported", "push"),
     "explorer": ("explore",),
     "core.files": ("InputError",),
 }

@@ -1,6 +1,7 @@
 """Every verb as a command, in this process: flags, results, and one line for bad input."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -24,10 +25,12 @@ FLAGS = {  # some flags that each verb must explain
     "demo": "out per-class preset kimg",
     "pairs": "teacher psi half per-class seed out chunk device",
     "distill": "pairs preset out real size batch kimg pixel-weight device minutes",
-    "evaluate": "generator real size test per-class seed inception teacher psi half neighbours device batch out",
+    "evaluate": "generator real size test per-class seed inception teacher psi half neighbours imagenet cas-epochs "
+    "device batch out json",
     "export": "student path precision seed",
     "pretrain": "real size preset out batch kimg minutes device score-ticks architecture disc no-publish",
     "convert": "source out",
+    "push": "name student license scores private",
 }
 SMOKE = "--preset smoke --batch 4 --kimg 0.016 --tick-kimg 0.008 --widths 8 8 4 --device cpu".split()
 SCORES = {"cifar_fd": 8.0, "class_agreement": 0.5, "images": 10_000}
@@ -159,6 +162,76 @@ def test_a_stopped_command_says_that_it_continues(run, monkeypatch):
     assert err.strip().endswith("same command continues: gsoc-kd demo --preset smoke --per-class 7 --out o")
 
 
+def test_what_nobody_has_foreseen_is_one_line_too(run, monkeypatch):
+    def broken(*words):
+        raise RuntimeError("first line\nsecond \x1b[31m line")
+
+    monkeypatch.setattr("gsoc_kd.demo.demo", broken)
+    refused(run("demo"), "RuntimeError: first line second  [31m line", "GSOC_KD_TRACEBACK=1")
+    monkeypatch.setenv("GSOC_KD_TRACEBACK", "1")
+    with pytest.raises(RuntimeError, match="first line"):
+        main(["demo"])
+
+
+def test_a_reserved_word_hides_no_path_without_a_word(run, teacher, tmp_path, monkeypatch):
+    scores = {**SCORES, "cifar_recall": 0.5, "floor": None, "reference": {"split": "train", "images": 6}}
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(kd, "evaluate", lambda **given: asked.append(given["generator"]) or scores)
+    monkeypatch.setattr(sys.modules["gsoc_kd.evaluation.table"], "speeds", lambda some: dict.fromkeys(some, 1.0))
+    code, out, err = run("evaluate", "--generator", "teacher", "--quiet")
+    assert code == 0 and "| bundled teacher |" in out and asked[0].digest == kd.load_teacher().digest
+    assert err == "gsoc-kd: note: 'teacher' means the one that gsoc_kd knows by this name; what is here under it is " \
+                  "./teacher\n"  # fmt: skip
+    code, out, err = run("evaluate", "--generator", "./teacher")
+    assert (code, err) == (0, "") and "| teacher |" in out and asked[1].digest == kd.load_teacher(teacher).digest
+    (tmp_path / "embedded").mkdir()
+    class_folders(tmp_path / "cifar10", "ab", 2, size=16)
+    with pytest.warns(UserWarning, match="./embedded"):
+        assert kd.load_student("embedded").resolution == 32
+    with pytest.warns(UserWarning, match="./cifar10"), pytest.raises(kd.InputError, match="CIFAR-10 is not in"):
+        kd.load_images("cifar10", root=tmp_path, download=False)
+    assert kd.load_images(Path("cifar10")).counts() == {"a": 2, "b": 2}  # a Path is no word
+    with pytest.raises(kd.InputError, match="config.json and model.safetensors missing"):
+        kd.load_student(Path("embedded"))
+
+
+def test_paths_begin_at_home_where_they_say_so(run, teacher, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, out, _ = run("pairs", "--teacher", "~/teacher", "--per-class", 2, "--out", "~/new/pairs")
+    assert code == 0 and len(kd.load_pairs("~/new/pairs")) == len(kd.load_pairs(tmp_path / "new" / "pairs")) == 6
+    assert run("distill", "--pairs", "~/new/pairs", "--out", "~/new/run", *SMOKE)[0] == 0
+    assert kd.load_student("~/new/run").num_classes == 3 and (tmp_path / "new" / "run" / "film.gif").is_file()
+
+
+def test_numbers_of_numpy_are_numbers(pairs, tmp_path):
+    config = kd.DistillConfig.preset("smoke", batch=np.int64(4), lr=np.float32(0.5), widths=list(np.array([8, 4])))
+    assert json.dumps([config.batch, config.lr, config.widths]) == "[4, 0.5, [8, 4]]"
+    assert kd.load_teacher(psi=np.float64(1)).psi == 1.0
+    made = kd.make_pairs(kd.load_teacher(tmp_path / "teacher"), np.int32(4), np.int64(0), tmp_path / "pairs")
+    assert len(made) == 12  # those that are there
+
+
+def test_a_terminal_without_a_letter_and_a_reader_that_has_gone(teacher, tmp_path):
+    """In processes of their own: what Python does at its end counts."""
+    command = [sys.executable, "-m", "gsoc_kd"]
+    told = dict(capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    words = ["pairs", "--teacher", teacher, "--per-class", "1", "--out", tmp_path / "\u0151 \u2013", "--quiet"]
+    done = subprocess.run([*command, *words], **told, env=os.environ | {"PYTHONIOENCODING": "cp932"}, errors="replace")
+    assert done.returncode == 0 and "? ?: 3 pairs" in done.stdout and done.stderr == ""
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([*command, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, cwd=told["cwd"])
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("gsoc-kd: error: ")
+
+
+def test_shells_complete_verbs_and_flags(run):
+    code, out, err = run("--tyro-print-completion", "bash")
+    assert (code, err) == (0, "") and "gsoc-kd" in out
+    assert all(word in out for word in (*VERBS, "--per-class", "--kimg", "--from", "--quiet"))
+    refused(run("--tyro-print-completion", "dosh"), "dosh", "bash")
+
+
 def test_pairs_holds_what_the_teacher_generates(run, teacher, tmp_path):
     folder = tmp_path / "p"
     code, out, _ = run("pairs", "--teacher", teacher, "--per-class", 5, "--seed", 3, "--chunk", 4, "--out", folder)
@@ -224,9 +297,10 @@ def test_a_teacher_of_cifar10_is_published_with_its_scores(tmp_path, monkeypatch
     torch.manual_seed(0)
     network, scored = ConvGenerator(**CIFAR10_SIZED), []
     save_network(network, tmp_path / "run" / "generator", {"command": "gsoc-kd pretrain"})
-    monkeypatch.setattr("gsoc_kd.evaluation.publish.evaluate", lambda network: scored.append(network) or SCORES)
+    note = lambda box, teacher: (teacher is None and scored.append(box.network)) or SCORES  # noqa: E731
+    monkeypatch.setattr("gsoc_kd.evaluation.publish.evaluate", note)
     assert publish(tmp_path / "run", tmp_path / "given") == SCORES
-    assert "MB, CIFAR-FD 8.00, class agreement 50.0% (10,000 images)" in capsys.readouterr().out
+    assert "MB, CIFAR-FD 8.00, class accuracy 50.0% (10,000 images)" in capsys.readouterr().out
     told = read_json(tmp_path / "given" / "provenance.json")
     assert told["scores"] == SCORES and told["command"] == "gsoc-kd pretrain" and len(told["hash"]) == 64
     given = load_network(tmp_path / "given", (ConvGenerator,)).state_dict()
@@ -243,7 +317,10 @@ def test_evaluate_scores_a_generator(run, tmp_path):
     assert code == 0, err
     scores = read_json(tmp_path / "s.json")
     assert (scores["images"], scores["seed"], scores["agreement"]["l1"]) == (1300, 5, 0)
-    assert re.search(rf"\| mine \|.* {scores['cifar_fd']:.2f} \| {scores['class_agreement']:.1%} \|", out)
+    both = f"{scores['cifar_fd']:.2f} | {scores['cifar_fd_to_teacher']:.2f}"
+    assert re.search(rf"\| mine \|.* {re.escape(both)} \| {scores['class_agreement']:.1%} \|", out)
+    cats = scores["floor"]["cifar_fd_per_class"]["cat"], scores["cifar_fd_per_class"]["cat"]
+    assert "\n| cat | {:.2f} | {:.2f} |".format(*cats) in out
     assert f"CIFAR-IS {scores['cifar_is']['mean']:.2f}\nto mine, pair by pair: L1 0.0 grey levels (other noise: " in out
     assert f"{scores['cifar_fd_to_teacher']:.2f} (the teacher's, to itself: {scores['cifar_fd_to_teacher']:.2f})" in out
 
@@ -254,21 +331,30 @@ def test_evaluate_hands_its_words_on_and_tells_every_score(run, teacher, tmp_pat
     scores |= {"cifar_precision": 0.5, "cifar_kid": {"mean": 0.125}, "cifar_is": {"mean": 9.5}, "fid": 12.5}
     scores |= {"inception_score": {"mean": 7.25}, "nearest_training": {"closer": 0.375}}
     scores["reference"] = {"split": "real", "images": 6}
+    scores |= {"cifar_fd_mean": 3.0, "cifar_fd_cov": 5.0, "cifar_density": 0.75, "cifar_coverage": 0.0}
+    scores |= {"imagenet_fd": 9.0, "imagenet_fd_mean": 2.0, "imagenet_fd_cov": 7.0, "classes_by_number": True}
+    scores |= {"cas": 0.875, "cas_images": 50_000, "cas_epochs": 3, "cas_test_images": 6}
     monkeypatch.setattr(kd, "evaluate", lambda **given: asked.update(given) or scores)
-    monkeypatch.setattr(sys.modules["gsoc_kd.evaluation.table"], "speed", lambda generator: 1234.0)
+    monkeypatch.setattr(sys.modules["gsoc_kd.evaluation.table"], "speeds", lambda some: dict.fromkeys(some, 1234.0))
     words = ["--real", real, "--test", real, "--size", 16, "--seed", 5, "--device", "cpu", "--inception", "download"]
     shown, told = tmp_path / "n.png", tmp_path / "s.json"
-    words += ["--neighbours", shown, "--out", told]
+    words += ["--neighbours", shown, "--out", told, "--imagenet", "--cas-epochs", 3]
     code, out, err = run("evaluate", "--generator", teacher, "--teacher", teacher, "--per-class", 130, *words)
     assert code == 0, err
     assert "CIFAR-precision 50.0%, CIFAR-KID 0.12500, CIFAR-IS 9.50\nFID 12.50, inception score 7.25 (10,000" in out
     assert "nearest training neighbours: 37.5% are" in out and f"drawn to {shown}\nscores written to {told}\n" in out
-    assert re.search(r"\| teacher \|.*\| 1,234 \| 8.00 \| 50.0% \| 62.5% \|\n", out) and "| – | – | – | 0.75 |" in out
+    assert "means 3.00 + covariances 5.00; CIFAR-density 0.75, CIFAR-coverage 0.0%\n" in out and "have no names" in out
+    assert "ImageNet-FD 9.00: means 2.00 + covariances 7.00\nCAS 87.5%: so many of 6 real test images are" in out
+    assert "right after 3 epochs on 50,000 generated ones\n" in out and "| – | – | – | 0.75 |" in out
+    assert "| teacher |" in out and "| 1,234 | 8.00 | 9.00 | 50.0% | 87.5% | 62.5% |\n" in out
     assert read_json(told) == scores
+    code, out, err = run("evaluate", "--generator", teacher, "--teacher", teacher, "--per-class", 130, *words, "--json")
+    assert (code, json.loads(out)) == (0, scores), err
     sources = [(images.source, images.resolution, len(images)) for images in (asked.pop("real"), asked.pop("test"))]
     assert sources == [("real", 16, 6)] * 2
     assert asked.pop("generator").digest == asked.pop("teacher").digest == kd.load_teacher(teacher).digest
-    assert asked == dict(per_class=130, seed=5, inception="download", device="cpu", batch=250, neighbours=shown)
+    rest = dict(per_class=130, seed=5, inception="download", device="cpu", batch=250, neighbours=shown)
+    assert asked == rest | {"imagenet": True, "cas_epochs": 3}
 
 
 def test_export_writes_a_file_and_says_how_big_it_is(run, teacher, tmp_path):

@@ -1,7 +1,12 @@
 """Checks of what users give, and of the machine it runs on."""
 
+import math
+import numbers
+import operator
 import os
 import platform
+import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,23 +14,82 @@ import torch
 from .files import InputError
 
 
+class InputWarning(UserWarning):
+    """Something the user gave is used, but perhaps not as they think. The message is one line."""
+
+
 def whole(name, value, least=1, most=None):
-    """`value` as an int; InputError, which calls it `name`, unless it is a whole number from `least` to `most`."""
-    number = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not number or value < least or (most is not None and value > most):
+    """`value` as an int, also of numpy's and torch's kinds; InputError, which calls it `name`, unless it is a whole
+    number from `least` to `most`."""
+    try:
+        truth = isinstance(value, bool) or getattr(value, "dtype", None) in (np.bool_, torch.bool)
+        number = None if truth else operator.index(value)
+    except (TypeError, ValueError, RuntimeError):  # of no kind that counts
+        number = None
+    if number is None or number < least or (most is not None and number > most):
         span = f"at least {least}" if most is None else f"{least} to {most}"
-        raise InputError(f"{name} must be a whole number of {span}, not {value!r}")
-    return int(value)
+        raise InputError(f"{name} must be a whole number of {span}, not {brief(value)}")
+    return number
+
+
+def real_number(name, value, least=-math.inf, most=math.inf):
+    """`value` as a float, also of numpy's kinds; InputError unless it is a finite number from `least` to `most`."""
+    try:
+        known = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+        number = float(value) if known else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number) or not least <= number <= most:
+        span = "" if (least, most) == (-math.inf, math.inf) else f" from {least:g} to {most:g}"
+        raise InputError(f"{name} must be a finite number{span}, not {brief(value)}")
+    return number
+
+
+def brief(value, most=60):
+    """`repr` of anything, fit for a message: one line of at most `most` characters, also where repr itself fails."""
+    try:
+        told = repr(value[: most + 1] if isinstance(value, str | bytes | list | tuple) else value)
+    except Exception:  # noqa: BLE001  numbers of thousands of digits, nesting without end, objects that refuse
+        told = f"a {type(value).__name__}"
+    told = " ".join(told.split())
+    return told if len(told) <= most else told[: most - 3] + "..."
+
+
+def path_of(value, what="a path"):
+    """A text or path-like as a Path, with `~` for the home folder; InputError where it cannot name a file at all."""
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(f"{what} must be a path, not {brief(value)}")
+    try:
+        path = Path(value).expanduser()
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except (OSError, ValueError, RuntimeError, TypeError) as error:  # NUL, too long, loops of links, no such home
+        why = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{what} {brief(str(value))} is not a path that can be used ({why})") from None
+    return path
+
+
+def is_word(value, word):
+    """Whether `value` is the reserved word, a text and no Path; warns where a file or folder of that name is hidden by
+    it. Paths are never words."""
+    if not isinstance(value, str) or value != word:
+        return False
+    if os.path.lexists(word):
+        told = f"{word!r} means the one that gsoc_kd knows by this name; what is here under it is ./{word}"
+        warnings.warn(told, InputWarning, stacklevel=3)
+    return True
 
 
 def pick_device(device=None):
     """`device` as a torch.device if it can be used here; by default CUDA where there is one, else the CPU."""
     try:
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
         torch.empty(1, device=device).cpu()
         return device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"device {str(device)!r} cannot be used here ({str(error).splitlines()[0]})") from None
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"device {brief(str(device))} cannot be used here ({why[:200]})") from None
 
 
 def fast_bfloat16(device):

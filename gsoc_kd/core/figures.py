@@ -6,14 +6,14 @@ by repeating them, never smoothed: at 32x32 smoothing hides what was learned. Wh
 
 import io
 from math import ceil
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from .checks import whole
+from .checks import path_of, whole
 from .files import InputError, replacing_file
+from .latents import sample, z_from
 
 FONT = ImageFont.load_default(13)
 
@@ -53,12 +53,13 @@ def named_rows(picture, names):
 
 
 def class_grid(draw, z_dim, classes, columns=10, seed=0, scale=2):
-    """A row for each class, a latent from N(0, 1) of `seed` for each column. draw: callable (z (N, z_dim) float32
+    """A row for each class, a latent of `seed` for each column. draw: callable (z (N, z_dim) float32
     tensor, y (N,) int64 tensor) -> images, a Teacher or `black_box(student)`. classes: names, written at the left; or
     only how many there are."""
     names = None if isinstance(classes, int | np.integer) else list(classes)
     rows = whole("classes", classes if names is None else len(names))
-    z = torch.randn(whole("columns", columns), whole("z_dim", z_dim), generator=torch.Generator().manual_seed(seed))
+    rng = torch.Generator().manual_seed(seed)
+    z = sample(z_from(draw), whole("columns", columns), whole("z_dim", z_dim), generator=rng)
     y = torch.arange(rows).repeat_interleave(columns)  # (rows * columns,) 0 0 0 ... 1 1 1 ...
     images = _images(draw(z.repeat(rows, 1), y), "what draw(z, y) gave")
     if len(images) != len(y):
@@ -127,9 +128,9 @@ def film(frames, path):
         raise InputError(f"a film needs frames of one size, at least one; got {len(pictures)} of {sorted(sizes)}")
     first, *rest = _indexed(pictures, 256)
     times = [150] * len(rest) + [2000]
-    with replacing_file(path) as temporary:
+    with replacing_file(path := path_of(path)) as temporary:
         first.save(temporary, "GIF", save_all=True, append_images=rest, duration=times, loop=0, optimize=True)
-    return Path(path)
+    return path
 
 
 def _indexed(pictures, colours):
@@ -138,6 +139,16 @@ def _indexed(pictures, colours):
     sample = np.random.default_rng(0).choice(pixels, 10_000)
     palette = Image.fromarray(sample[None]).quantize(colours, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
     return [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+
+
+def is_whole_png(path):
+    """Whether a PNG file is as it was written: the checksums of all its parts fit."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.verify()
+        return True
+    except Exception:  # noqa: BLE001  Pillow raises many kinds for damaged bytes
+        return False
 
 
 def as_picture(frame):
@@ -166,9 +177,9 @@ def save_png(image, path, max_kb=None):
         if not palettes:
             raise InputError(f"{path} would take more than {max_kb} kB in 32 colours; show fewer or smaller images")
         data = png_bytes(_indexed([picture], palettes.pop())[0], smallest=True)
-    with replacing_file(path) as temporary:
+    with replacing_file(path := path_of(path)) as temporary:
         temporary.write_bytes(data)
-    return Path(path)
+    return path
 
 
 def curves(stats, keys, x="kimg"):

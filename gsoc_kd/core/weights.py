@@ -1,28 +1,40 @@
 """Saves and loads networks: config.json, model.safetensors and provenance.json, never a pickle."""
 
+import contextlib
 import datetime
 import hashlib
+import itertools
+import json
+import os
 import platform
 import subprocess
+import threading
 from pathlib import Path
 from textwrap import shorten
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
-from .checks import hardware
-from .files import InputError, read_json, replacing_folder, write_json, writing
+from .checks import brief, hardware, path_of
+from .files import InputError, read_json, real, replacing_folder, sha256, write_json, writing
+from .latents import SAMPLERS, z_from
+from .state import untouched
 
 FILES = ("config.json", "model.safetensors", "provenance.json")
+LONGEST = 1 << 20  # bytes of a config.json
+FLOATS, WHOLE = ("F32", "F16", "BF16", "F64"), ("I64",)  # safetensors' names of what tensors can be stored as
 
 
 def save_network(network, folder, provenance=None, dtype=None):
-    """Writes `network` into `folder` (the Hugging Face layout); an older one stays until this one is whole.
+    """Writes `network` into `folder` (the Hugging Face layout); an older one stays until this one is whole. Each JSON
+    file ends with its checksum, and config.json has the sha256 of model.safetensors.
 
     network: an nn.Module with `.config`, a dict of its constructor's keyword arguments. provenance: a JSON-able dict.
     dtype: that floating-point tensors are stored in, e.g. torch.float16; None: as they are. InputError: NaN or infinite
-    weights; `folder` holds anything but a network, or cannot be written."""
+    weights; `folder` holds anything but a network, cannot be written, or another process is writing it."""
     folder = network_folder(folder)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     if dtype is not None:
@@ -30,8 +42,12 @@ def save_network(network, folder, provenance=None, dtype=None):
     _check_finite(state, f"not saved to {folder}")
     with writing(folder), replacing_folder(folder) as temporary:
         (temporary / "model.safetensors").write_bytes(save(state))
-        write_json(temporary / "config.json", {"class": type(network).__name__, **network.config})
-        write_json(temporary / "provenance.json", provenance or {})
+        drawn = {} if z_from(network) == "normal" else {"z_from": z_from(network)}
+        config = {"class": type(network).__name__, **network.config, **drawn}
+        config["sha256"] = sha256(temporary / "model.safetensors")
+        write_json(temporary / "config.json", config, check=True)
+        names = {"classes": list(network.classes)} if getattr(network, "classes", None) else {}
+        write_json(temporary / "provenance.json", {**names, **(provenance or {})}, check=True)
 
 
 def _check_finite(state, where):
@@ -41,37 +57,103 @@ def _check_finite(state, where):
 
 
 def network_folder(folder):
-    """`folder` as a Path where a network may be written: new, empty, or an older network's; else an InputError,
-    because writing removes what stands there."""
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
+    """`folder` as a Path where a network may be written: new, empty, or an older network's, or a link to such a one;
+    else an InputError, because writing removes what stands there."""
+    folder = path_of(folder, "the network's folder")
+    place = real(folder)
+    if place.exists() and not place.is_dir():
         raise InputError(f"{folder} is a file; give the name of a folder for the network")
-    if other := sorted({p.name for p in folder.iterdir()} - set(FILES)) if folder.exists() else []:
+    if os.path.ismount(place):
+        raise InputError(f"{folder} is where a disk begins, and cannot be replaced; give a folder inside it")
+    if other := sorted({p.name for p in place.iterdir()} - set(FILES)) if place.exists() else []:
         raise InputError(f"{folder} holds {other[0]}, which is no part of a network; move it or give another folder")
     return folder
 
 
 def load_network(folder, classes):
-    """A network that `save_network` wrote, one of `classes`: in eval mode on the CPU, float16 as float32. InputError:
-    missing or damaged files, an unknown class, unknown config keys, tensors that do not fit."""
+    """A network that `save_network` wrote, one of `classes`: in eval mode on the CPU, float16 as float32. The caller's
+    random state, default dtype and device neither matter nor change.
+
+    InputError: missing or damaged files, whose checksums differ; an unknown class; config keys that are unknown,
+    missing or out of range; tensors that do not fit. Memory is taken only for tensors as large as the stored ones."""
     about, path = Path(folder) / "config.json", Path(folder) / "model.safetensors"
-    config, kinds = read_json(about), {kind.__name__: kind for kind in classes}
-    name = config.pop("class", None) if isinstance(config, dict) else None
+    config, kinds = read_json(about, check=True, most=LONGEST), {kind.__name__: kind for kind in classes}
+    name, digest, drawn = config.pop("class", None), config.pop("sha256", None), config.pop("z_from", "normal")
     if not isinstance(name, str) or name not in kinds:
-        raise InputError(f"{about}: class {name!r} is not one of {', '.join(sorted(kinds))}")
-    try:
-        network = kinds[name](**config)
-    except (InputError, TypeError) as error:  # a value that the class refuses, a key that it does not know
-        raise InputError(f"{about} does not fit {name}: {error}") from error
-    try:
-        state = load_file(path)
-        _check_finite(state, path)
-        network.load_state_dict(state)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read ({error}); restore or make it again") from None
-    except (RuntimeError, IndexError) as error:  # names what is missing, not known or of another shape
-        raise InputError(f"{path} does not fit config.json: {shorten(str(error), 300)}") from None
+        raise InputError(f"{about}: class {brief(name)} is not one of {', '.join(sorted(kinds))}")
+    if not isinstance(drawn, str) or drawn not in SAMPLERS:
+        raise InputError(f"{about}: z_from {brief(drawn)} is not one of {', '.join(SAMPLERS)}")
+    with untouched():
+        network = _build(kinds[name], config, about, _stored(path, digest))
+        try:
+            state = load_file(path)
+            _check_finite(state, path)
+            network.load_state_dict(state)
+            _check_finite(network.state_dict(), path)  # float64 reaches further than float32
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise InputError(f"{path} cannot be read ({shorten(str(error), 200)}); restore or make it again") from None
+    network.z_from = drawn
     return network.eval().requires_grad_(False)
+
+
+def _stored(path, digest):
+    """{name: (dtype, shape)} of the tensors in a file with this sha256, of which only the head is kept in memory."""
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no file")
+        if sha256(path) != digest:
+            raise InputError(f"{path} is not the file of config.json (its sha256 differs): restore or make it again")
+        with safe_open(path, "pt") as file:
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+            return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read ({shorten(str(error), 200)}); restore or make it again") from None
+
+
+def _build(kind, config, about, stored):
+    """kind(**config) where its tensors are `stored` ones in number, names, shapes and kinds of numbers. They are
+    compared on the meta device, which has shapes and no memory."""
+    try:
+        with torch.device("meta"), _no_more_than(len(stored)), _Unset():
+            network = kind(**config)
+        if json.dumps(network.config, sort_keys=True) != json.dumps(config, sort_keys=True):
+            raise InputError(f"its keys and values must be those of {shorten(str(network.config), 300)}")
+    except (InputError, TypeError, ValueError, RuntimeError, OverflowError, LookupError, AttributeError) as error:
+        why = shorten("".join(filter(str.isprintable, str(error))), 400)
+        raise InputError(f"{about} does not fit {kind.__name__}: {why}") from None
+    ours, misfit = network.state_dict(), f"{about.with_name('model.safetensors')} does not fit config.json:"
+    for name in sorted(ours.keys() | stored.keys()):
+        dtype, found = stored.get(name, (None, None))
+        needed = tuple(ours[name].shape) if name in ours else None
+        if needed != found:
+            raise InputError(f"{misfit} {brief(name)} has shape {found}, and {needed} is needed; make it again")
+        if dtype not in (known := FLOATS if ours[name].is_floating_point() else WHOLE):
+            raise InputError(f"{misfit} {brief(name)} is of type {dtype}, and {' or '.join(known)} is needed")
+    return kind(**config)
+
+
+class _Unset(TorchFunctionMode):
+    """Leaves out what sets values on the meta device, where there are none: PyTorch would import its compiler first."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        if name in ("div", "outer") or (name.endswith("_") and not name.endswith("__")):  # x / 2, x.normal_()
+            return args[0] if args else kwargs["tensor"]
+        function = torch.empty if function is torch.randn else function
+        return function(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def _no_more_than(most):
+    """Ends the building of a network, in this thread, once it has more than `most` tensors to learn."""
+    thread, count = threading.get_ident(), itertools.count(1)
+
+    def counted(module, name, parameter):
+        if parameter is not None and threading.get_ident() == thread and next(count) > most:
+            raise InputError(f"it asks for more than the {most} tensors that are stored")
+
+    with register_module_parameter_registration_hook(counted):
+        yield
 
 
 def network_hash(network):

@@ -18,10 +18,11 @@ from ..data.images import to_float
 from ..evaluation.classifier import load_judge
 from ..pairs.make import draw_latents
 from ..teachers.load import load_teacher
-from .export import need, quantise, traced
+from .export import traced
+from .quantise import need, quantise
 
 TABLE = ASSETS / "calibration.json"  # what `calibrate` gave for the bundled networks
-SOURCES = {"real": "real training images", "teacher": "the teacher's pictures", "student": "the student's pictures",
+SOURCES = {"real": "real training images", "teacher": "the teacher's images", "student": "the student's images",
            "noise": "uniform noise", "constant": "one plain colour"}  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def calibrate(train, test, draws=5, images=300, seed=2000, teacher="embedded", s
     Raises:
         InputError: too few draws or images; sizes or classes that do not fit; the extra `deploy` is not installed."""
     need("nncf")
-    judge, start, given = judge or load_judge(), time.time(), {"teacher": teacher, "student": student}
+    judge, start, given = judge or load_judge(), time.monotonic(), {"teacher": teacher, "student": student}
     generators = {name: load_teacher(ASSETS / name if one == "embedded" else one) for name, one in given.items()}
     sizes = [(data.source, len(data.classes), data.resolution) for data in (train, test)]
     for name, classes, side in sizes + [(one.name, one.num_classes, one.resolution) for one in generators.values()]:
@@ -68,7 +69,7 @@ def calibrate(train, test, draws=5, images=300, seed=2000, teacher="embedded", s
     command, data = f"calibrate({draws=}, {images=}, {seed=})", f"calibrated on {train.source}, tested on {test.source}"
     versions = {package: metadata.version(package) for package in ("torch", "openvino", "nncf")}
     networks = {"judge": network_hash(judge), **{name: one.digest for name, one in generators.items()}}
-    return told | provenance(command, data, time.time() - start, versions=versions, networks=networks)
+    return told | provenance(command, data, time.monotonic() - start, versions=versions, networks=networks)
 
 
 def calibration_images(source, count=300, seed=2000, draw=0, train=None, generators=None, side=32):
@@ -81,7 +82,7 @@ def calibration_images(source, count=300, seed=2000, draw=0, train=None, generat
         side: pixels a side of "noise" and "constant"."""
     if source in ("teacher", "student"):
         one = generators[source] if generators else load_teacher(ASSETS / source)
-        return one(draw_latents(seed, draw, count, one.z_dim), np.arange(count) % one.num_classes)
+        return one(draw_latents(seed, draw, count, one.z_dim, one.z_from), np.arange(count) % one.num_classes)
     rng = np.random.default_rng((seed, draw))
     if source == "real":
         wanted = np.bincount(np.arange(count) % len(train.classes), minlength=len(train.classes))
@@ -141,7 +142,7 @@ def table(result):
     spread = f"mean and standard deviation over {result['draws']} draws" if several else "one draw"
     openvino, nncf = result["versions"]["openvino"].split("-")[0], result["versions"]["nncf"]
     return (
-        f"{lines}\nIn 32 bits the judge is right on {result['accuracy']:.2%} of {result['test_images']:,} real test "
-        f"images; {result['images']} pictures a calibration, {spread}. Measured by `{result['command']}` on "
-        f"{result['date']}, {result['hardware']}, OpenVINO {openvino}, nncf {nncf}.\n"
+        f"{lines}\nIn 32 bits the classifier is right on {result['accuracy']:.2%} of {result['test_images']:,} "
+        f"real test images; {result['images']} images for each calibration, {spread}. Measured by "
+        f"`{result['command']}` on {result['date']}, {result['hardware']}, OpenVINO {openvino}, nncf {nncf}.\n"
     )

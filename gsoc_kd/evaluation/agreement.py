@@ -1,16 +1,22 @@
 """Does a student repeat its teacher, image by image, on the same noise and label? (docs/Evaluation.md)"""
 
+import functools
+
 import numpy as np
 
 from ..core.checks import whole
 from ..core.files import InputError
+from ..core.state import untouched
+from ..core.weights import network_hash
 from ..pairs.make import draw_pictures
 from ..teachers.black_box import black_box
 from ..teachers.load import load_teacher
 from .classifier import features, judge_on
-from .metrics import frechet_distance, statistics
+from .metrics import frechet_distance, frechet_scores, statistics
+from .names import in_order, unnamed
 
 
+@untouched
 def agreement(student, teacher="embedded", per_class=100, seed=1000, device=None, progress=True, judge=None):
     """Teacher and student on the same new noise, pair by pair.
 
@@ -25,10 +31,11 @@ def agreement(student, teacher="embedded", per_class=100, seed=1000, device=None
     of the same class and different noise; images, seed. 0 is a perfect copy; as far as other noise is a student that
     only knows the class. InputError: student and teacher do not fit; per_class too small."""
     student, teacher = black_box(student, device=device), load_teacher(teacher, device=device)
-    check_alike(student, teacher)
-    judge, per_class = judge_on(device, judge), whole("per_class", per_class, 2)
+    teacher, judge = check_alike(student, teacher), judge_on(device, judge)
+    per_class = whole("per_class", per_class, 2)
     said = ("student generates", "teacher generates") if progress else (None, None)
-    both = [draw_pictures(who, per_class, seed, progress=text)[0] for who, text in zip((student, teacher), said)]
+    given = per_class, whole("seed", seed, 0), 250, student.z_from  # the same noise for both: such as the student knows
+    both = [draw_pictures(who, *given, text)[0] for who, text in zip((student, teacher), said)]
     return pair_agreement(*both, *(features(images, judge)[0] for images in both), teacher, seed)
 
 
@@ -43,22 +50,61 @@ def pair_agreement(ours, theirs, found, expected, teacher, seed):
     return {"teacher": teacher.name, **apart, "images": len(ours), "seed": seed}
 
 
-def compare(images, found, teacher, judge, seed, batch, progress=None):
-    """What `evaluate(..., teacher=...)` adds for a student's images of `seed` and their features (N, D): agreement on
-    the same noise, and CIFAR-FD to as many images of the teacher from other noise, seed + 1; the floor is what the
-    teacher's own images of `seed` score there."""
-    per_class = len(images) // teacher.num_classes
-    theirs, others = (draw_pictures(teacher, per_class, s, batch, progress)[0] for s in (seed, seed + 1))
-    expected, target = features(theirs, judge)[0], statistics(features(others, judge)[0], "the teacher's images")
-    distance, floor = (frechet_distance(statistics(f), target) for f in (found, expected))
-    scores = {"agreement": pair_agreement(images, theirs, found, expected, teacher, seed)}
-    return scores | {"cifar_fd_to_teacher": distance, "cifar_fd_to_teacher_floor": floor}
+class Shown:
+    """What a teacher generates for students to be compared with, `per_class` images of each class: on their own noise,
+    that of `seed`, and on other noise, that of seed + 1. `images`: both, uint8 (N, H, W, 3), class after class."""
+
+    latest = None  # students of one teacher are scored one after another: the last one is kept
+
+    def __init__(self, teacher, per_class, seed, batch, z_from, progress):
+        draw = functools.partial(draw_pictures, teacher, per_class, batch=batch, z_from=z_from, progress=progress)
+        self.images = [draw(seed=one)[0] for one in (seed, seed + 1)]
+        self.known = {}
+
+    @classmethod
+    def by(cls, teacher, *settings, progress=None):
+        """Of a Teacher and the other arguments, or what is kept of these."""
+        if teacher.digest is None or not hasattr(teacher.network, "config"):
+            return cls(teacher, *settings, progress)  # no network of ours: it may answer otherwise the next time
+        key = (teacher.draw, network_hash(teacher.network), teacher.classes, *settings)
+        if cls.latest is None or cls.latest[0] != key:
+            cls.latest = key, cls(teacher, *settings, progress)
+        return cls.latest[1]
+
+    def features(self, network, digest, progress=None):
+        """[features (N, D) of both sets] as a network sees them whose weights have this hash."""
+        if digest not in self.known:
+            self.known[digest] = [features(images, network, progress=progress)[0] for images in self.images]
+        return self.known[digest]
+
+    def distances(self, name, found, network, digest, progress=None):
+        """Fréchet distance `name` of a student's features `found` (N, D) and its two terms, and the floor: what the
+        teacher's own images on the student's noise have. All to the teacher's images from other noise."""
+        expected, others = self.features(network, digest, progress)
+        target = statistics(others, "the teacher's images")
+        floor = frechet_distance(statistics(expected), target)
+        return frechet_scores(name, statistics(found), target) | {f"{name}_floor": floor}
+
+
+def compare(shown, images, found, teacher, judge, seed):
+    """What `evaluate(..., teacher=...)` adds for a student's images of `seed` and their features (N, D), beside what
+    its teacher has Shown: agreement on the same noise, and CIFAR-FD to the teacher."""
+    digest = network_hash(judge)
+    scores = shown.distances("cifar_fd_to_teacher", found, judge, digest)
+    expected = shown.features(judge, digest)[0]
+    return {"agreement": pair_agreement(images, shown.images[0], found, expected, teacher, seed), **scores}
 
 
 def check_alike(student, teacher):
-    """Refuses a teacher and a student (both `Teacher`) whose images cannot be compared pair by pair."""
+    """The teacher with its classes in the student's order (both `Teacher`); InputError where their images cannot be
+    compared pair by pair."""
+    both = f"student {student.name!r} and teacher {teacher.name!r} cannot be compared pair by pair"
     for field, what in (("z_dim", "numbers in a latent"), ("num_classes", "classes"), ("resolution", "pixels a side")):
         ours, theirs = getattr(student, field), getattr(teacher, field)
         if ours != theirs:
-            both = f"student {student.name!r} and teacher {teacher.name!r} cannot be compared pair by pair"
             raise InputError(f"{both}: {ours} and {theirs} {what}; give the teacher it was distilled from")
+    if found := in_order(teacher, student.classes):
+        return found[0]
+    if unnamed(student.classes):
+        return teacher
+    raise InputError(f"{both}: classes {student.classes} and {teacher.classes}; give the teacher it was distilled from")

@@ -11,10 +11,12 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..core.checks import pick_device
+from ..core.checks import is_word, path_of, pick_device
 from ..core.files import ASSETS, InputError, sha256
+from ..core.state import untouched
 from ..core.weights import load_network
-from ..data.images import to_float
+from ..data.images import CIFAR10_CLASSES, to_float
+from .names import images_in_order
 
 EMBEDDED = ASSETS / "judge"
 
@@ -59,8 +61,10 @@ class Block(nn.Module):
 
 
 def load_judge():
-    """The bundled classifier, in eval mode on the CPU."""
-    return load_network(EMBEDDED, (Judge,))
+    """The bundled classifier, in eval mode on the CPU; its attribute `classes` names what its logits stand for."""
+    judge = load_network(EMBEDDED, (Judge,))
+    judge.classes = CIFAR10_CLASSES
+    return judge
 
 
 def judge_on(device=None, judge=None):
@@ -68,6 +72,7 @@ def judge_on(device=None, judge=None):
     return (copy.deepcopy(judge) or load_judge()).to(pick_device(device), memory_format=torch.channels_last)
 
 
+@untouched
 @torch.no_grad()
 def features(images, network, batch=100, progress=None):
     """Runs a network over images, uint8 (N, H, W, 3), once: (features (N, D), logits (N, C)), both float32.
@@ -77,18 +82,20 @@ def features(images, network, batch=100, progress=None):
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
         raise InputError(f"images must be (N, H, W, 3) uint8 and at least one, got {images.shape} {images.dtype}")
-    device, training, found = next(network.parameters()).device, network.training, []
+    device, found = next(network.parameters()).device, []
     network.eval()
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for start in tqdm(range(0, len(images), batch), progress, leave=False, disable=progress is None):
             part = network.features_and_logits(to_float(images[start : start + batch], device))  # (n, D), (n, C)
             found.append([p.float().cpu().numpy() for p in part])
-    network.train(training)
     return tuple(np.concatenate(parts) for parts in zip(*found))
 
 
 def accuracy(judge, data):
-    """Share of `data` (LabelledImages) that the classifier puts in the right class."""
+    """Share of `data` (LabelledImages) that the classifier puts in the right class. Classes are matched by name where
+    the classifier has `classes`, else by number. InputError: other classes."""
+    if names := getattr(judge, "classes", None):
+        data = images_in_order(data, names, "the classifier")
     return float((features(data.images, judge)[1].argmax(1) == data.labels).mean())
 
 
@@ -107,9 +114,10 @@ class InceptionFeatures(nn.Module):
         super().__init__()
         url, path = inception.FID_WEIGHTS_URL, weights
         try:
-            if weights == "download":
+            if is_word(weights, "download"):
                 path = f"{torch.hub.get_dir()}/checkpoints/{url.rsplit('/', 1)[1]}"
                 torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+            path = path_of(path)
             self.digest, state = sha256(path), torch.load(path, map_location="cpu", weights_only=True)
             with patch.object(inception, "load_state_dict_from_url", lambda *args, **kwargs: state):  # no download
                 self.body = inception.InceptionV3(resize_input=True, normalize_input=False)

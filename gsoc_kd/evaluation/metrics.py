@@ -40,13 +40,27 @@ def frechet_distance(a, b):
 
         |m_a - m_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2))
 
-    (Dowson & Landau 1982; FID: Heusel et al. 2017, arXiv 1706.08500, eq. 6). S_a S_b has real eigenvalues >= 0, and
-    the trace of its square root is the sum of their square roots. What rounding leaves below zero is clipped."""
+    (Dowson & Landau 1982; FID: Heusel et al. 2017, arXiv 1706.08500, eq. 6): the sum of both `frechet_terms`."""
+    return sum(frechet_terms(a, b))
+
+
+def frechet_terms(a, b):
+    """(mean, cov), the two terms of the Fréchet distance, both at least 0: |m_a - m_b|^2, how far the centres are
+    apart, and tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2)), how much the spreads differ.
+
+    S_a S_b has real eigenvalues >= 0, and the trace of its square root is the sum of their square roots. What rounding
+    leaves below zero is clipped. InputError: statistics of different widths."""
     if a.mean.shape != b.mean.shape:
         raise InputError(f"these statistics come from different networks: {a.mean.size} and {b.mean.size} features")
     root = np.sqrt(np.clip(np.linalg.eigvals(a.cov @ b.cov).real, 0, None)).sum()
     shift = a.mean - b.mean
-    return max(0.0, float(shift @ shift + np.trace(a.cov) + np.trace(b.cov) - 2 * root))
+    return float(shift @ shift), max(0.0, float(np.trace(a.cov) + np.trace(b.cov) - 2 * root))
+
+
+def frechet_scores(name, a, b):
+    """The Fréchet distance of two Statistics as scores: {name: the distance, name_mean, name_cov: its two terms}."""
+    mean, cov = frechet_terms(a, b)
+    return {name: mean + cov, f"{name}_mean": mean, f"{name}_cov": cov}
 
 
 def kernel_distance(x, y, subsets=100, size=1000, seed=0):

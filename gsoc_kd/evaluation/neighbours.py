@@ -1,4 +1,5 @@
-"""Nearest neighbours in features: precision and recall, and whether a generator copies (docs/Evaluation.md)."""
+"""Nearest neighbours in features: precision and recall, density and coverage, and whether a generator copies
+(docs/Evaluation.md)."""
 
 import numpy as np
 import torch
@@ -28,14 +29,27 @@ def precision_recall(real, generated, k=3):
     Around each image of a set stands a ball that reaches to its k-th nearest other image of the same set. Precision
     is the share of generated images that lie in a ball of a real one, recall the share of real images that lie in a
     ball of a generated one. Both depend on the counts: use equal ones. InputError: not more than k images in a set."""
-    real, generated = rows(real, generated)
-    if whole("k", k) >= min(len(real), len(generated)):
-        raise InputError(f"too few images: {len(real):,} and {len(generated):,} for k={k}; each set needs more than k")
+    real, generated = _enough(real, generated, k)
     covered = []
     for queries, points in ((generated, real), (real, generated)):
-        radii = torch.from_numpy(nearest(points, points, k + 1)[0][:, k])  # the nearest of all is the image itself
+        radii = _radii(points, k)
         covered.append(torch.cat([(part <= radii).any(dim=1) for part in _distances(queries, points)]))
     return tuple(float(inside.double().mean()) for inside in covered)
+
+
+def density_coverage(real, generated, k=5):
+    """(density, coverage) of real (N, D) and generated (M, D) features (Naeem et al. 2020, arXiv 2002.09797).
+
+    Only real images have balls, each reaching to its k-th nearest other real image. Density is the number of balls that
+    a generated image lies in, on average, divided by k: about 1 for new real images, more for typical ones. Coverage is
+    the share of real images whose ball holds a generated one, in [0, 1]. An outlier among the generated images covers
+    nothing, where recall would count all that its wide ball reaches. InputError: not more than k images in a set."""
+    real, generated = _enough(real, generated, k)
+    radii, balls, covered = _radii(real, k), 0, torch.zeros(len(real), dtype=torch.bool)
+    for part in _distances(generated, real):
+        inside = part <= radii  # (CHUNK, N)
+        balls, covered = balls + int(inside.sum()), covered | inside.any(dim=0)
+    return balls / (k * len(generated)), float(covered.double().mean())
 
 
 def copying(generated, train, others):
@@ -58,6 +72,18 @@ def neighbour_grid(pictures, train, judge, k=5, scale=2, seen=None):
     gap = np.full((len(pictures), 1, *pictures.shape[1:]), 255, np.uint8)
     lines = np.concatenate([pictures[:, None], gap, train[near]], axis=1)  # (N, 2 + k, H, W, 3)
     return grid(lines.reshape(-1, *pictures.shape[1:]), columns=2 + k, scale=scale)
+
+
+def _enough(real, generated, k):
+    real, generated = rows(real, generated)
+    if whole("k", k) >= min(len(real), len(generated)):
+        raise InputError(f"too few images: {len(real):,} and {len(generated):,} for k={k}; each set needs more than k")
+    return real, generated
+
+
+def _radii(points, k):
+    """Distance of each point to its k-th nearest other one: a tensor (N,)."""
+    return torch.from_numpy(nearest(points, points, k + 1)[0][:, k])  # the nearest of all is the point itself
 
 
 def _distances(queries, points):

@@ -8,9 +8,11 @@ import numpy as np
 from ..core.files import ASSETS, InputError, read_json, replacing_file, sha256, write_json
 from ..core.weights import network_hash, provenance
 from ..data.images import CIFAR10_CLASSES
+from . import metrics
 from .classifier import features
-from .metrics import Statistics, class_agreement, frechet_distance, inception_score, kernel_distance, statistics
-from .neighbours import precision_recall
+from .metrics import Statistics, frechet_distance, frechet_scores, kernel_distance, statistics
+from .names import images_like, matching
+from .neighbours import density_coverage, precision_recall
 
 KEPT = 5000  # real features kept for the kernel distance, equally many of each class
 REMAKE = "gsoc_kd.evaluation.compute_reference makes it from real images and the classifier"
@@ -44,24 +46,28 @@ def reference_of(real, found, labels, digest):
 def judge_scores(reference, found, logits, labels, judge):
     """All scores on the classifier's features (N, D) and logits (N, C) of images for which `labels` (N,) were asked.
 
-    Returns a dict: cifar_fd, cifar_fd_per_class, cifar_kid {mean, std}, cifar_precision, cifar_recall and
-    cifar_precision_recall_images (generated, and as many real ones), cifar_is {mean, std}, class_agreement and
-    class_agreement_per_class, these three None where the classes are not the classifier's."""
+    Returns a dict: cifar_fd and its two terms, cifar_fd_mean and cifar_fd_cov; cifar_fd_per_class; cifar_kid {mean,
+    std}; cifar_precision, cifar_recall, cifar_density, cifar_coverage and cifar_precision_recall_images (generated, and
+    as many real ones, that these four are of); cifar_is {mean, std}, class_agreement and class_agreement_per_class,
+    these three None where the classes are not the classifier's."""
     names = reference.classes
     by_class = [found[labels == c] for c in range(len(names))]
     kept = reference.features.reshape(len(names), -1, found.shape[1])  # (C, each, D)
     each = min(kept.shape[1], *map(len, by_class))  # equal counts on both sides
     ours = np.concatenate([f[:each] for f in by_class])
-    precision, recall = precision_recall(kept[:, :each].reshape(len(ours), -1), ours)
+    real = kept[:, :each].reshape(len(ours), -1)
     of_class = [statistics(f, f"images of {name!r}") for f, name in zip(by_class, names)]
-    scores = {"cifar_fd": frechet_distance(statistics(found), reference.overall)}
+    scores = frechet_scores("cifar_fd", statistics(found), reference.overall)
     scores["cifar_fd_per_class"] = dict(zip(names, map(frechet_distance, of_class, reference.per_class)))
     scores["cifar_kid"] = kernel_distance(found, reference.features)
-    scores |= {"cifar_precision": precision, "cifar_recall": recall, "cifar_precision_recall_images": len(ours)}
+    scores |= zip(("cifar_precision", "cifar_recall"), precision_recall(real, ours))
+    scores |= zip(("cifar_density", "cifar_coverage"), density_coverage(real, ours))
+    scores |= {"cifar_precision_recall_images": len(ours)}
     scores |= dict.fromkeys(("cifar_is", "class_agreement", "class_agreement_per_class"))
-    if names == tuple(getattr(judge, "classes", CIFAR10_CLASSES)):
-        scores["class_agreement"], shares = class_agreement(logits.argmax(axis=1), labels, len(names))
-        scores |= {"cifar_is": inception_score(logits), "class_agreement_per_class": dict(zip(names, shares))}
+    if known := matching(getattr(judge, "classes", CIFAR10_CLASSES), names):
+        said = logits[:, known[0]].argmax(axis=1)  # in the order of `names`
+        scores["class_agreement"], shares = metrics.class_agreement(said, labels, len(names))
+        scores |= {"cifar_is": metrics.inception_score(logits), "class_agreement_per_class": dict(zip(names, shares))}
     return scores
 
 
@@ -75,9 +81,7 @@ class RealImages:
     def __init__(self, real, test, per_class, judge, say):
         self.count, self.images, labels, self.held = len(real), real.images, real.labels, None
         if test is not None:
-            if (test.classes, test.resolution) != (real.classes, real.resolution):
-                raise InputError(f"{real.source} and {test.source} differ in classes or size; give images alike")
-            test = test.take(per_class)
+            test = images_like(real, test).take(per_class)
             self.images, labels = np.concatenate([self.images, test.images]), np.concatenate([labels, test.labels])
             self.rest, self.held = np.split(np.arange(len(labels)), [self.count])
         elif min(real.counts().values()) >= 2 * per_class:
@@ -92,18 +96,17 @@ class RealImages:
             split = f"held out of {real.source}" if test is None else test.source
             self.reference = replace(self.reference, floor={"split": split, "images": len(self.held), **scores})
 
-    def inception(self, images, network, say):
-        """FID and inception score of generated images; those of the images held out go into the floor."""
-        seen, real_logits = features(self.images, network, batch=50, progress=say("Inception sees real images"))
-        found, logits = features(images, network, batch=50, progress=say("Inception sees images"))
-        scores = {"inception_network": {"name": network.name, "hash": network.digest}}
-        sets = [(scores, found, logits, seen[: self.count])]
+    def seen_by(self, network, images, scores, say):
+        """What another network than the classifier sees: [(scores to add to, features, logits, Statistics of the real
+        images to measure against)], of generated `images` and their `scores`, then of those held out and the floor."""
+        name = network.name.partition(" ")[0]
+        seen, real_logits = features(self.images, network, 50, say(f"{name} sees real images"))
+        found, logits = features(images, network, 50, say(f"{name} sees images"))
+        sets = [(scores, found, logits, statistics(seen[: self.count], "real images"))]
         if self.held is not None and min(len(self.held), len(self.rest)) > network.feature_width:
-            sets.append((self.reference.floor, seen[self.held], real_logits[self.held], seen[self.rest]))
-        for result, ours, said, real in sets:
-            result["fid"] = frechet_distance(statistics(ours), statistics(real, "real images"))
-            result["inception_score"] = inception_score(said)
-        return scores
+            rest = statistics(seen[self.rest], "real images")
+            sets.append((self.reference.floor, seen[self.held], real_logits[self.held], rest))
+        return sets
 
 
 def compute_reference(train, test, judge, folder=ASSETS):
@@ -118,26 +121,36 @@ def compute_reference(train, test, judge, folder=ASSETS):
     about = {"format": 1, "classes": list(made.classes), "resolution": made.resolution, "floor": made.floor}
     about["train"] = {"split": made.source, "images": len(train), "per_class": train.counts()}
     about["feature_network"] = {"name": "judge", "hash": made.judge, "width": made.features.shape[1]}
-    path = Path(folder) / "reference.npz"
+    write_arrays(Path(folder) / "reference.npz", arrays, about, "compute_reference")
+    return load_reference(folder)
+
+
+def write_arrays(path, arrays, about, command):
+    """Writes {name: array} to `path`, an .npz, and `about`, with provenance and a checksum, to the .json beside it."""
     with replacing_file(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
-    about |= provenance("compute_reference", train.source) | {"sha256": sha256(path)}
-    write_json(path.with_suffix(".json"), about)
-    return load_reference(folder)
+    about = about | provenance(command, about["train"]["split"]) | {"sha256": sha256(path)}
+    write_json(Path(path).with_suffix(".json"), about)
+
+
+def read_arrays(path, remake):
+    """({name: array}, about) that `write_arrays` wrote. InputError, which ends with `remake`: missing or changed."""
+    about = read_json(Path(path).with_suffix(".json"))
+    if not Path(path).is_file() or not isinstance(about, dict) or sha256(path) != about.get("sha256"):
+        described = Path(path).with_suffix(".json").name
+        raise InputError(f"{path} is not the file that {described} describes; restore both, or {remake}")
+    with np.load(path) as arrays:
+        return dict(arrays), about
 
 
 def load_reference(folder=ASSETS, judge=None):
     """Reads what `compute_reference` wrote.
 
     InputError: files missing, changed or damaged; or made with another classifier than the network `judge`."""
-    path = Path(folder) / "reference.npz"
-    about = read_json(path.with_suffix(".json"))
-    if not path.is_file() or sha256(path) != about.get("sha256"):
-        raise InputError(f"{path} is not the file that reference.json describes; restore both, or {REMAKE}")
+    arrays, about = read_arrays(Path(folder) / "reference.npz", REMAKE)
     try:
-        with np.load(path) as arrays:
-            means, covs = [arrays["mean"], *arrays["class_mean"]], [arrays["cov"], *arrays["class_cov"]]
-            kept, train, names = arrays["features"], about["train"], tuple(about["classes"])
+        means, covs = [arrays["mean"], *arrays["class_mean"]], [arrays["cov"], *arrays["class_cov"]]
+        kept, train, names = arrays["features"], about["train"], tuple(about["classes"])
         counts = [train["images"], *(train["per_class"][name] for name in names)]
         overall, *per_class = map(Statistics, np.float64(means), np.float64(covs), counts)
         rest = about["resolution"], train["split"], about["feature_network"]["hash"], about["floor"]

@@ -1,14 +1,14 @@
 """The results table: what a generator costs, how fast it is, what it scores (docs/Results.md)."""
 
-import statistics
-import timeit
+from statistics import fmean
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..pairs.make import draw_latents
-from ..teachers.black_box import Teacher, black_box
+from ..core.state import evaluating
+from ..teachers.black_box import Teacher
 from .reference import load_reference
+from .timing import speeds
 
 
 def cost(network):
@@ -17,28 +17,23 @@ def cost(network):
     network = network.network if isinstance(network, Teacher) else network
     if not isinstance(network, torch.nn.Module):
         return {"parameters": None, "macs": None}
-    device, training = next(network.parameters()).device, network.training
+    device = next(network.parameters()).device
     z, y = torch.zeros(1, network.z_dim, device=device), torch.zeros(1, dtype=torch.int64, device=device)
-    network.eval()
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:  # without, convolutions may take short cuts
-        network(z, y)
-    network.train(training)
+    with evaluating(network), torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        network(z, y)  # without gradients, convolutions may take short cuts
     return {"parameters": sum(p.numel() for p in network.parameters()), "macs": counter.get_total_flops() // 2}
 
 
-def speed(generator, batch=256, seconds=2.0):
-    """uint8 images a second: from the median time of a batch, over at least 3 batches and `seconds`."""
-    teacher, times = black_box(generator, batch=batch), []
-    z, y = draw_latents(0, 0, batch, teacher.z_dim), torch.arange(batch) % teacher.num_classes
-    teacher(z, y)  # warm up
-    while len(times) < 3 or sum(times) < seconds:
-        times.append(timeit.timeit(lambda: teacher(z, y), number=1))
-    return batch / statistics.median(times)
+def rows(generators, scores):
+    """Rows for `table` of {name: generator} and {name: its scores}; their speeds are measured in turn (timing.py)."""
+    rates = speeds(generators)
+    return [{"name": name, **cost(one), "images_per_second": rates[name], **scores[name]}
+            for name, one in generators.items()]  # fmt: skip
 
 
 def row(name, generator, scores):
-    """A row for `table`: name, cost and measured speed of a generator, and its scores."""
-    return {"name": name, **cost(generator), "images_per_second": speed(generator), **scores}
+    """One row for `table`, its speed measured alone. Speeds to be compared belong into one call of `rows`."""
+    return rows({name: generator}, {name: scores})[0]
 
 
 def floor_row(floor=None, name="real test images (floor)"):
@@ -48,11 +43,17 @@ def floor_row(floor=None, name="real test images (floor)"):
 
 def table(rows):
     """GitHub markdown of dicts with name, parameters, macs, images_per_second, cifar_fd, class_agreement, cifar_recall
-    (what is missing shows as –), then a sentence on what the numbers mean, with the `images` of each row."""
-    share = "{:.1%}".format
+    (what is missing shows as –), then a sentence on what the numbers mean, with the `images` of each row. Columns of
+    cifar_fd_to_teacher, imagenet_fd and cas stand there where a generator has that score."""
+    share, distance = "{:.1%}".format, "{:.2f}".format
     columns = [("parameters", "parameters", _short), ("macs", "MACs an image", _short)]
-    columns += [("images_per_second", "images/s", "{:,.0f}".format), ("cifar_fd", "CIFAR-FD", "{:.2f}".format)]
-    columns += [("class_agreement", "class agreement", share), ("cifar_recall", "CIFAR-recall", share)]
+    columns += [("images_per_second", "images/s", "{:,.0f}".format), ("cifar_fd", "CIFAR-FD", distance)]
+    columns += [("cifar_fd_to_teacher", "CIFAR-FD to teacher", distance), ("imagenet_fd", "ImageNet-FD", distance)]
+    columns += [("class_agreement", "class accuracy", share), ("cas", "CAS", share)]
+    columns += [("cifar_recall", "CIFAR-recall", share)]
+    generators = [entry for entry in rows if "parameters" in entry]  # real images have no such field
+    some = {key for key in ("cifar_fd_to_teacher", "imagenet_fd", "cas") if all(e.get(key) is None for e in generators)}
+    columns = [column for column in columns if column[0] not in some]
     lines = [f"| | {' | '.join(title for _, title, _ in columns)} |", f"|---|{'--:|' * len(columns)}"]
     for entry in rows:
         cells = ["–" if entry.get(key) is None else show(entry[key]) for key, _, show in columns]
@@ -60,11 +61,29 @@ def table(rows):
     counts = [(entry["name"], f"{entry['images']:,} images") for entry in rows if entry.get("images")]
     told = ", ".join(f"{name}: {count}" for name, count in counts) or "image counts not given"
     if len({count for _, count in counts}) == 1:
-        told = f"{counts[0][1]} a row"
+        told = f"{counts[0][1]} for each row"
     for reference in [entry["reference"] for entry in rows if entry.get("reference")][:1]:
         told += f", against {reference['images']:,} real ones ({reference['split']})"
-    scale = "CIFAR-FD and CIFAR-recall are measured in the features of this package's own judge"
+    for epochs, images in {(e["cas_epochs"], e["cas_images"]) for e in generators if e.get("cas")}:
+        told += f"; CAS: {epochs} epochs of {images:,} images"
+    scale = "CIFAR-FD and CIFAR-recall are measured in the features of this package's own evaluation classifier"
     return "\n".join([*lines, "", f"{scale} and cannot be compared with published FID or recall; {told}."])
+
+
+def per_class_table(scores):
+    """GitHub markdown of {name: what `evaluate` returned}: CIFAR-FD and class accuracy of each class, and beside them
+    what real test images score, the `floor` of the first. The last line: the mean of the classes. Nothing known: ""."""
+    first = next(iter(scores.values()))
+    named = {"real test images": first["floor"]} if first.get("floor") else {}
+    columns = []
+    for key, title, show in (("cifar_fd", "CIFAR-FD", "{:.2f}"), ("class_agreement", "class accuracy", "{:.1%}")):
+        for name, one in {**named, **scores}.items():
+            if values := one.get(f"{key}_per_class"):
+                columns.append((f"{title}, {name}", {**values, "mean": fmean(values.values())}, show.format))
+    lines = [f"| | {' | '.join(title for title, _, _ in columns)} |", f"|---|{'--:|' * len(columns)}"]
+    for name in columns[0][1] if columns else ():
+        lines.append(f"| {name} | {' | '.join(show(values[name]) for _, values, show in columns)} |")
+    return "\n".join(lines) if columns else ""
 
 
 def _short(value):

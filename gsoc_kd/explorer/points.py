@@ -1,16 +1,27 @@
 """An image is a point: a latent or a place between two, and a class or a place between two (`picture`, `strip`)."""
 
+import contextlib
+import dataclasses
+import functools
+import inspect
+
 import numpy as np
 import torch
 
 from ..core.checks import whole
 from ..core.files import InputError
+from ..core.latents import sample, z_from
 from ..data.images import to_uint8
+from ..networks.stylegan2 import StyleGAN2Generator
+from ..teachers.black_box import from_network
+
+BATCH = 64  # samples that are generated at once: more would need memory and save no time
 
 
-def latent(seed, z_dim):
-    """The latent (z_dim,) float32 from N(0, 1) that a seed, a whole number from 0 on, stands for on every machine."""
-    return torch.randn(z_dim, generator=torch.Generator().manual_seed(whole("a seed", seed, 0, 2**63 - 1)))
+def latent(seed, z_dim, z_from="normal"):
+    """The latent (z_dim,) float32 that a seed, a whole number from 0 on, stands for on every machine: from N(0, 1), or
+    from what else a generator's `z_from` says."""
+    return sample(z_from, z_dim, generator=torch.Generator().manual_seed(whole("a seed", seed, 0, 2**63 - 1)))
 
 
 def slerp(a, b, t):
@@ -36,15 +47,16 @@ def slerp(a, b, t):
     return (a * (share_a * (length / length_a)) + b * (share_b * (length / length_b))).to(dtype)
 
 
-def picture(generator, seed, y, to=None, mix=0.0, seed_to=None, walk=0.0):
+def picture(generator, seed, y, to=None, mix=0.0, seed_to=None, walk=0.0, drawn=None):
     """One image at a point between two seeds and two classes: uint8 (H, W, 3), equal arguments give equal pixels.
 
     Args:
-        generator: a student (nn.Module, forward(z, y) with class weights; put into eval mode), or a black box
-            (a Teacher). That takes labels only: between two classes it generates the one with more weight.
+        generator: a student (nn.Module, forward(z, y) with class weights), or a black box (a Teacher). That takes
+            labels only: between two classes it generates the one with more weight.
         seed, y: whole number that stands for a latent, and class index.
         to, mix: second class and its weight in [0, 1]; the first class has weight 1 - mix.
-        seed_to, walk: second seed and the place in [0, 1] on the great circle from `seed` to it."""
+        seed_to, walk: second seed and the place in [0, 1] on the great circle from `seed` to it.
+        drawn: what latents are drawn from, "normal" or "uniform"; None: what the generator's are."""
     z_dim, num_classes = sizes(generator)
     for name, value, end, needed in (("mix", mix, to, "to"), ("walk", walk, seed_to, "seed_to")):
         if not 0 <= value <= 1:
@@ -53,17 +65,76 @@ def picture(generator, seed, y, to=None, mix=0.0, seed_to=None, walk=0.0):
             raise InputError(f"{name}={value} leads nowhere: give {needed} as well")
     y = whole("class y", y, 0, num_classes - 1)
     to = y if to is None else whole("class to", to, 0, num_classes - 1)
-    z = latent(seed, z_dim)
-    z = (z if seed_to is None else slerp(z, latent(seed_to, z_dim), walk))[None]  # (1, z_dim)
+    drawn = drawn or z_from(generator)
+    z, *end = (latent(s, z_dim, drawn) for s in (seed, seed_to) if s is not None)
+    way = slerp if drawn == "normal" else torch.lerp  # latents from [0, 1) fill a box, where straight lines stay inside
+    z = (way(z, *end, walk) if end else z)[None]  # (1, z_dim)
     if not isinstance(generator, torch.nn.Module):
-        return np.asarray(generator(z, np.array([dominating(y, to, mix)])))[0]
-    weights = torch.zeros(1, num_classes)
+        return _generate(generator, z, np.array([dominating(y, to, mix)]))[0]
+    weights = torch.zeros(1, num_classes, dtype=torch.float32)
     weights[0, y] += 1 - mix
     weights[0, to] += mix
-    device = next(generator.parameters()).device
-    generator.eval()  # batch norm must use, and keep, its stored statistics
-    with torch.inference_mode():
-        return to_uint8(generator(z.to(device), weights.to(device)))[0].cpu().numpy()
+    return _generate(generator, z, weights)[0]
+
+
+def samples(generator, seeds, labels):
+    """Images of many points at once: N seeds and N class indices -> uint8 (N, H, W, 3). They are those of `picture` but
+    for one grey level here and there: sums over a batch are rounded in another order."""
+    z_dim, num_classes = sizes(generator)
+    y = torch.tensor([whole("class y", label, 0, num_classes - 1) for label in labels])
+    z = torch.stack([latent(seed, z_dim, z_from(generator)) for seed in seeds])  # (N, z_dim)
+    return np.concatenate([_generate(generator, *part) for part in zip(z.split(BATCH), y.split(BATCH))])
+
+
+def _generate(generator, z, y):
+    """Images uint8 (N, H, W, 3) of latents (N, z_dim) and labels (N,) or class weights (N, C). A network's mode is left
+    as it was. InputError: values that are not finite."""
+    network = generator if isinstance(generator, torch.nn.Module) else getattr(generator, "network", None)
+    with evaluating(network):
+        if network is not generator:
+            return np.asarray(generator(z, y))
+        device = next(network.parameters()).device
+        with torch.inference_mode():
+            x = network(z.to(device), y.to(device))  # (N, 3, H, W) in [-1, 1]
+    if not torch.isfinite(x).all():
+        raise InputError("the generator's image holds values that are not finite: its weights are of no use")
+    return to_uint8(x).cpu().numpy()
+
+
+@contextlib.contextmanager
+def evaluating(network):
+    """A context in which a network (or None) is in eval mode: batch norm uses, and keeps, its stored statistics. After
+    it every module has the mode that it had."""
+    modes = [(module, module.training) for module in network.modules()] if network is not None else []
+    for module, _ in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def truncatable(teacher):
+    """Whether a Teacher's truncation can be chosen: a StyleGAN2 network, or a callable with an argument `psi`."""
+    if isinstance(teacher.network, StyleGAN2Generator):
+        return True
+    try:
+        return "psi" in inspect.signature(teacher.draw).parameters
+    except (TypeError, ValueError):  # callables without a signature
+        return False
+
+
+def truncated(teacher, psi):
+    """The Teacher with truncation psi (Karras et al. 2019, arXiv 1812.04948, appendix B); InputError if it has none."""
+    if psi == teacher.psi:
+        return teacher
+    if not truncatable(teacher):
+        raise InputError(f"{teacher.name} has no truncation: a StyleGAN2 network has, or a callable (z, y, psi)")
+    if isinstance(teacher.network, StyleGAN2Generator):
+        same = {key: getattr(teacher, key) for key in ("name", "half", "classes")}
+        return from_network(teacher.network, psi=psi, **same)
+    return dataclasses.replace(teacher, draw=functools.partial(teacher.draw, psi=psi), psi=psi, digest=None)
 
 
 def strip(generator, seed, y, to=None, seed_to=None, steps=9):

@@ -1,180 +1,226 @@
-"""The explorer: `explore()` puts sliders on a point (points.py says what a point is and generates its image).
+"""The explorer: `explore()` opens on a wall of samples; a click makes one of them the point that the sliders move.
 
-The student's image is there in milliseconds. A teacher's, which may take twenty times longer, follows: a thread of its
-own generates it, and of many requests only the newest. Core widgets only, those of ipywidgets 7.7 (Colab) and 8.1.
-"""
+points.py says what a point is and generates its image. The student's image is there in milliseconds and follows a drag.
+A teacher's, which may take longer, follows when it can (newest.py). Core widgets only, those of ipywidgets 7.7 (Colab)
+and 8.1."""
 
-import asyncio
-import base64
-import re
+import contextlib
+import copy
 import secrets
+import time
+from collections import deque
 from html import escape
-from types import SimpleNamespace
+from pathlib import Path
+from statistics import median
 
-from ..core.figures import grid, png_bytes
+import torch
+
+from ..core.checks import whole
 from ..core.files import InputError
+from ..core.latents import z_from
+from ..core.state import untouched
 from ..data.images import CIFAR10_CLASSES
-from ..networks.stylegan2 import StyleGAN2Generator
-from ..teachers.black_box import from_network
+from ..evaluation.classifier import load_judge
+from ..evaluation.names import matching, unnamed
 from ..teachers.load import load_student, load_teacher
-from .points import dominating, picture, sizes
+from .newest import Newest
+from .points import dominating, picture, sizes, truncated
+from .views import AMPLIFY, SEEDS, arranged, bars, controls, difference, enlarged, link
+from .wall import COLUMNS, Wall, classifier_of
 
-SEEDS = 10_000  # the sliders offer seeds 0 to 9,999
-PAUSE = 0.15  # seconds without a change before the teacher is asked
+SIDE = 192  # pixels that an enlarged image is about wide
 
 
-def explore(student="embedded", teacher="embedded", classes=None, scale=8):
-    """The student under your hands: class, seed, way between two classes, spherical walk, teacher beside it.
+def explore(student="embedded", teacher="embedded", classes=None, scale=None, columns=COLUMNS):
+    """The student under your hands: a wall of samples, each a button; class, seed, way between two classes, spherical
+    walk; the teacher beside it, where the two differ, what the evaluation classifier sees, time for each image.
 
     Args:
         student: a network with z_dim and num_classes, or what else `load_student` takes.
-        teacher: the teacher it was distilled from, as `load_teacher` takes it; None leaves it out. Where a
-            StyleGAN2 network is behind it, there is a slider for its truncation.
-        classes, scale: their names (else the teacher's, else numbers); enlargement of the images.
+        teacher: the teacher it was distilled from, as `load_teacher` takes it; None leaves it out. One whose truncation
+            can be chosen (StyleGAN2, or a callable with an argument psi) has a slider for it.
+        classes: their names (else the student's, else the teacher's, else numbers).
+        scale: enlargement of the images (None: to about 192 pixels). columns: samples for each class on the wall.
+
+    Networks are copied: what they are, their mode, and the caller's random state stay as they were. InputError: student
+    and teacher do not fit, or cannot be loaded.
 
     Returns an ipywidgets VBox (7.7 and 8.1). Its `.parts` names the widgets: `parts.seed.value = 3` moves a slider."""
-    known = CIFAR10_CLASSES if isinstance(student, str) and student == "embedded" else None
-    student, teacher = load_student(student), None if teacher is None else load_teacher(teacher)
+    with untouched(student, teacher):
+        return _Explorer(*_loaded(student, teacher, classes), scale, columns).app
+
+
+def _loaded(student, teacher, classes):
+    """(student, teacher or None, names of the classes, the teacher's label for each of the student's)."""
+    if not isinstance(student, str | Path | torch.nn.Module):
+        raise InputError(f"a student to explore is a folder or a network, not {type(student).__name__}")
+    student, teacher = (copy.deepcopy(one) if isinstance(one, torch.nn.Module) else one for one in (student, teacher))
+    student = load_student(student)
     z_dim, count = sizes(student)
-    if teacher is not None and sizes(teacher) != (z_dim, count):
-        differ = f"the student takes (z_dim, classes) {z_dim, count}, the teacher {sizes(teacher)}"
-        raise InputError(f"{differ}: give the teacher that it was distilled from, or teacher=None")
-    names = [str(name) for name in classes or getattr(teacher, "classes", known) or range(count)]
-    if len(names) != count:
-        raise InputError(f"classes has {len(names)} names, the student {count} classes")
-    parts, app = _widgets(names, teacher)
-    _connect(parts, names, student, teacher, scale)
-    app.parts = parts
-    return app
+    if count < 1:
+        raise InputError("this generator has no classes; only class-conditional ones can be explored")
+    names = [*map(str, getattr(student, "classes", None) or range(count))]
+    order = list(range(count))
+    if teacher is not None:
+        teacher = load_teacher(teacher)
+        if sizes(teacher) != (z_dim, count):
+            differ = f"the student takes (z_dim, classes) {z_dim, count}, the teacher {sizes(teacher)}"
+            raise InputError(f"{differ}: give the teacher that it was distilled from, or teacher=None")
+        theirs = list(teacher.classes)
+        names = theirs if unnamed(names) else names
+        if (found := matching(theirs, names)) is None:
+            differ = f"the student's classes are {', '.join(names)}, the teacher's {', '.join(theirs)}"
+            raise InputError(f"{differ}: give the teacher that it was distilled from, or teacher=None")
+        order = found[0]
+    names = [*map(str, classes)] if classes is not None else names
+    if len(names) != count or len(set(names)) != count:
+        raise InputError(f"classes has {len(set(names))} different names, the student {count} classes")
+    return student, teacher, names, order
 
 
-def _connect(parts, names, student, teacher, scale):
-    """Makes the controls in `parts` act: every change on the student, and on the teacher if it is shown."""
+class _Explorer:
+    """The widgets `parts` and what each of them does."""
 
-    def where():
-        point = {name: getattr(parts, name).value for name in ("label", "seed", "to", "mix", "seed_to", "walk")}
+    def __init__(self, student, teacher, names, order, scale, columns):
+        self.student, self.teacher, self.names, self.order = student, teacher, names, order
+        self.times = {"student": deque(maxlen=9), "teacher": deque(maxlen=9)}
+        self.quiet, self.seen = False, {}
+        first = picture(student, 0, 0)
+        self.scale = max(1, round(SIDE / first.shape[0])) if scale is None else whole("scale", scale)
+        self.alike = teacher is not None and teacher.resolution == first.shape[0]  # their difference is an image, too
+        knows = set(names) == set(CIFAR10_CLASSES) and first.shape == (32, 32, 3)
+        self.verdict = classifier_of(names, load_judge()) if knows else None
+        self.parts, rows = controls(names, teacher)
+        self.wall = Wall(student, names, self.verdict, self.go, columns)
+        self.app = arranged(self.parts, self.wall.parts.box, rows, teacher is not None)
+        self.app.parts = self.parts
+        self.parts.wall = self.wall
+        self.ask_teacher = Newest(self.draw_teacher, self.show_teacher, self.teacher_failed)
+        self.go(*self.wall.best(), first=True)
+        for name in ("label", "to", "mix", "seed", "seed_to", "walk", "beside", "psi"):
+            getattr(self.parts, name).observe(self.redraw, names="value")
+        self.parts.look.observe(self.change_look, names="value")
+        self.parts.new_seed.on_click(self.renew)
+        self.parts.play.observe(self.stroll, names="value")
+        self.wall.parts.more.on_click(lambda _: self.mark())  # the wall shows other samples
+        self.wall.parts.surest.observe(lambda _: self.mark(), names="value")
+
+    # ---------------------------------------------------------------- the point
+
+    def where(self):
+        point = {name: getattr(self.parts, name).value for name in ("label", "seed", "to", "mix", "seed_to", "walk")}
         return {"y": point.pop("label"), **point}
 
-    def draw(generator, point):
-        return png_bytes(grid(picture(generator, **point)[None], columns=1, scale=scale, pad=0))
+    @contextlib.contextmanager
+    def at_once(self):
+        """Several controls are moved, and one image is generated."""
+        self.quiet = True
+        try:
+            yield
+        finally:
+            self.quiet = False
+        self.redraw()
 
-    def show(role, point, png):
-        getattr(parts, role).value = png
-        getattr(parts, f"save_{role}").value = _link(png, role, names, **point)
+    def go(self, label, seed, first=False):
+        """A sample of the wall becomes the point; without a seed only its class."""
+        if first and self.teacher is not None:  # at once: if the teacher fails, explore() does
+            point = self.where() | {"y": label, "seed": seed}
+            self.show_teacher(self.draw_teacher(point, self.teacher.psi))
+        with self.at_once():
+            self.parts.label.value = label
+            if seed is not None:
+                self.parts.seed.value = seed
+                self.parts.mix.value = self.parts.walk.value = 0.0
 
-    def draw_teacher(point, psi):
-        same = dict(name=teacher.name, half=teacher.half, classes=teacher.classes)
-        return point, draw(teacher if psi == teacher.psi else from_network(teacher.network, psi=psi, **same), point)
+    def renew(self, _):
+        with self.at_once():
+            self.parts.seed.value = (self.parts.seed.value + 1 + secrets.randbelow(SEEDS - 1)) % SEEDS  # never the same
+            self.parts.walk.value = 0.0  # at the walk's end the first seed is not seen
 
-    def show_teacher(answer):
-        point, png = answer
-        show("teacher", point, png)
-        shown = names[dominating(point["y"], point["to"], point["mix"])]
+    def stroll(self, change):
+        """A step of the walk that plays by itself; at its end the next walk begins, to a seed drawn anew."""
+        if change["new"] > change["old"]:
+            self.parts.walk.value = change["new"] / self.parts.play.max
+        else:
+            with self.at_once():
+                self.parts.seed.value, self.parts.seed_to.value = self.parts.seed_to.value, secrets.randbelow(SEEDS)
+                self.parts.walk.value = 0.0
+
+    def mark(self):
+        point = self.where()
+        self.wall.mark(point["y"], None if point["mix"] or point["walk"] else point["seed"])
+
+    # ---------------------------------------------------------------- what is shown
+
+    def redraw(self, _=None):
+        if self.quiet:
+            return
+        point, beside = self.where(), self.teacher is not None and self.parts.beside.value
+        start = time.perf_counter()
+        image = picture(self.student, **point)
+        self.took("student", start)
+        self.show("student", point, image)
+        self.mark()
+        self.parts.panel.layout.display = None if beside else "none"
+        self.parts.apart.layout.display = None if beside and self.alike else "none"
+        if beside and self.seen.get("asked") != (point, self.parts.psi.value):
+            if self.ask_teacher.slow:
+                self.parts.title.value = "teacher ..."  # until its image has followed
+            self.ask_teacher(point, self.parts.psi.value)
+
+    def show(self, role, point, image):
+        """An image of the student or teacher with all that belongs to it."""
+        self.seen[role] = point, image
+        png = enlarged(image, self.scale, self.parts.look.value == "smooth")
+        getattr(self.parts, role).value = png
+        getattr(self.parts, f"save_{role}").value = link(png, role, self.names, **point)
+        if self.verdict is not None:
+            asked = dominating(point["y"], point["to"], point["mix"])
+            getattr(self.parts, f"verdict_{role}").value = bars(self.verdict(image[None])[0], self.names, asked)
+        title = self.parts.student_title if role == "student" else self.parts.title
+        title.value = f"{role}, {1000 * median(self.times[role]):.1f} ms"
+        self.show_difference()
+
+    def took(self, role, start):
+        self.times[role].append(time.perf_counter() - start)
+
+    def change_look(self, _):
+        smooth = self.parts.look.value == "smooth"
+        self.wall.draw(smooth)
+        for role in ("student", "teacher"):
+            if role in self.seen:
+                self.show(role, *self.seen[role])
+
+    def show_difference(self):
+        if self.alike and {"student", "teacher"} <= self.seen.keys():
+            (at, ours), (there, theirs) = self.seen["student"], self.seen["teacher"]
+            if at == there:
+                apart, mean = difference(ours, theirs)
+                self.parts.difference.value = enlarged(apart, self.scale, self.parts.look.value == "smooth")
+                self.parts.apart_title.value = f"difference, {AMPLIFY} times as bright"
+                ratio = median(self.times["teacher"]) / median(self.times["student"])
+                quick = f"<br>the student is {ratio:.1f} times as quick" if ratio >= 1.1 else ""
+                told = f"mean {mean:.1f} of 255 grey levels{quick}"
+                self.parts.apart_note.value = f'<div style="line-height:1.4;padding-top:4px">{told}</div>'
+
+    # ---------------------------------------------------------------- the teacher, in a thread of its own
+
+    def draw_teacher(self, point, psi):
+        there = {**point, "y": self.order[point["y"]], "to": self.order[point["to"]]}
+        teacher, start = truncated(self.teacher, psi), time.perf_counter()
+        image = picture(teacher, **there, drawn=z_from(self.student))
+        self.took("teacher", start)
+        return point, image, psi
+
+    def show_teacher(self, answer):
+        point, image, psi = answer
+        self.seen["asked"] = point, psi
+        self.show("teacher", point, image)
+        shown = self.names[dominating(point["y"], point["to"], point["mix"])]
         between = 0 < point["mix"] < 1 and point["to"] != point["y"]
-        say("teacher", f"A teacher takes one class only; it shows {shown}." if between else "")
+        self.parts.note.value = escape(f"A teacher takes one class only; it shows {shown}." if between else "")
 
-    def say(title, note):
-        parts.title.value, parts.note.value = title, escape(note)
-
-    def redraw(_=None):
-        point, beside = where(), teacher is not None and parts.beside.value
-        show("student", point, draw(student, point))
-        parts.panel.layout.display = None if beside else "none"
-        if beside:
-            parts.title.value = "teacher ..."  # until its image has followed
-            ask_teacher(point, parts.psi.value)
-
-    def renew(_):
-        parts.seed.value = (parts.seed.value + 1 + secrets.randbelow(SEEDS - 1)) % SEEDS  # never the same
-        parts.walk.value = 0.0  # at the walk's end the first seed is not seen
-
-    failed = "teacher: no picture"
-    ask_teacher = Newest(draw_teacher, show_teacher, lambda error: say(failed, f"{type(error).__name__}: {error}"))
-    if teacher is not None:
-        show_teacher(draw_teacher(where(), teacher.psi))  # the first one at once: if it fails, explore() does
-    show("student", where(), draw(student, where()))
-    for name in ("label", "to", "mix", "seed", "seed_to", "walk", "beside", "psi"):
-        getattr(parts, name).observe(redraw, names="value")
-    parts.new_seed.on_click(renew)
-
-
-def _widgets(names, teacher):
-    """The widgets by name, and the box that holds them all."""
-    import ipywidgets as widgets
-
-    options, psi = [(name, index) for index, name in enumerate(names)], 1.0 if teacher is None else teacher.psi
-    look = {"style": {"description_width": "7.5em"}, "layout": {"width": "25em"}}
-
-    def slider(kind, description, most, step, value=0):
-        ends = {"min": min(0, value), "max": max(most, value)}
-        return kind(value=value, description=description, **ends, step=step, continuous_update=False, **look)
-
-    parts = SimpleNamespace(
-        label=widgets.ToggleButtons(options=options, value=0, style={"button_width": "6.5em"}),
-        to=widgets.Dropdown(options=options, value=min(1, len(names) - 1), description="second class", **look),
-        mix=slider(widgets.FloatSlider, "mix", 1.0, 0.05),
-        seed=slider(widgets.IntSlider, "seed", SEEDS - 1, 1),
-        new_seed=widgets.Button(description="new seed", layout={"margin": "2px 2px 10px 7.9em"}),
-        seed_to=slider(widgets.IntSlider, "second seed", SEEDS - 1, 1, value=1),
-        walk=slider(widgets.FloatSlider, "walk", 1.0, 0.05),
-        beside=widgets.Checkbox(value=teacher is not None, description="teacher beside student", indent=False),
-        psi=slider(widgets.FloatSlider, "truncation", 1.0, 0.01, psi),
-        title=widgets.Label("teacher"),
-        note=widgets.HTML(layout={"max_width": "20em"}),
-    )
-    parts.student, parts.teacher = widgets.Image(format="png"), widgets.Image(format="png")
-    parts.save_student, parts.save_teacher = widgets.HTML(), widgets.HTML()
-    controls = [parts.seed, parts.new_seed, parts.to, parts.mix, parts.seed_to, parts.walk]
-    if teacher is not None:  # a black box shows no knob that it has not
-        made = "" if psi == 1 else f"; this one was made with psi {psi:g}"
-        label = widgets.Label(f"truncation: only StyleGAN2 teachers have one{made}")
-        controls += [parts.beside, parts.psi if isinstance(teacher.network, StyleGAN2Generator) else label]
-    column = {"margin": "0 1em 0 0", "align_items": "flex-start"}  # not stretched to the width of a note
-    left = widgets.VBox([widgets.Label("student"), parts.student, parts.save_student], layout=column)
-    column = column | {"display": "none" if teacher is None else None}
-    parts.panel = widgets.VBox([parts.title, parts.teacher, parts.save_teacher, parts.note], layout=column)
-    row = widgets.HBox([left, parts.panel, widgets.VBox(controls)], layout={"flex_flow": "row wrap"})
-    return parts, widgets.VBox([parts.label, row])
-
-
-class Newest:
-    """Of many requests the newest is answered: `newest(*state)` leads to show(draw(*state)) or failed(error).
-
-    In a running event loop (a notebook, Voila), `draw` runs in a thread, one at a time, after `pause` seconds without
-    a newer request, and `show` in the loop, which is never kept waiting. In a script all of it happens at once."""
-
-    def __init__(self, draw, show, failed, pause=PAUSE):
-        self.draw, self.show, self.failed, self.pause, self.drawing = draw, show, failed, pause, asyncio.Lock()
-
-    def __call__(self, *state):
-        self.newest = ticket = object()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            react, result = self._answer(state)
-            return react(result)
-        self.task = loop.create_task(self._follow(ticket, state))
-
-    async def _follow(self, ticket, state):
-        await asyncio.sleep(self.pause)
-        async with self.drawing:
-            if ticket is self.newest:
-                react, result = await asyncio.to_thread(self._answer, state)
-        if ticket is self.newest:
-            react(result)
-
-    def _answer(self, state):
-        try:
-            return self.show, self.draw(*state)  # what to call, with what
-        except Exception as error:  # anybody's teacher: the page says so, and the student goes on
-            return self.failed, error
-
-
-def _link(png, role, names, seed, y, to, mix, seed_to, walk):
-    """A button that is a link: the browser saves the image, wherever the kernel runs, under a name such as
-    gsoc_kd-student-ship-seed7.png; mix and walk are named where they are not 0."""
-    shown = names[y] + (f"-to-{names[to]}-{mix:.2f}" if mix else "")
-    place = f"seed{seed}" + (f"-to-{seed_to}-{walk:.2f}" if walk else "")
-    name = re.sub(r"[^\w.-]+", "_", f"gsoc_kd-{role}-{shown}-{place}") + ".png"
-    button = f'<a class="jupyter-button widget-button" style="text-decoration: none" download="{name}"'
-    return f'{button} href="data:image/png;base64,{base64.b64encode(png).decode()}">save PNG</a>'
+    def teacher_failed(self, error):
+        self.seen.pop("asked", None)
+        self.parts.title.value, self.parts.apart_note.value = "teacher: no image", ""
+        self.parts.note.value = escape(f"{type(error).__name__}: {error}")

@@ -47,7 +47,8 @@ class ConvGenerator(nn.Module):
 
     def forward(self, z, y):
         check_latents(z, self.z_dim)
-        e = torch.cat([normalise_z(z), class_weights(y, self.num_classes, z.shape[0]) @ self.embedding], 1)
+        weights = class_weights(y, self.num_classes, z.shape[0]).to(self.embedding.dtype)
+        e = torch.cat([normalise_z(z.float()).to(self.embedding.dtype), weights @ self.embedding], 1)
         x = self.linear(e).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
         x = x if self.residual else F.relu(self.norm(x, e))  # (N, widths[0], 4, 4)
         for block in self.blocks:

@@ -33,7 +33,8 @@ class DiStyleGANGenerator(nn.Module):
 
     def forward(self, z, y):
         check_latents(z, self.z_dim)
-        x = torch.cat([self.project(z), class_weights(y, self.num_classes, z.shape[0])], 1)  # (N, project_dim + C)
+        x = self.project(z.to(self.to_rgb.weight.dtype))
+        x = torch.cat([x, class_weights(y, self.num_classes, z.shape[0]).to(x.dtype)], 1)  # (N, project_dim + C)
         x = self.linear(x).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
         return self.to_rgb(self.blocks(x)).tanh()
 

@@ -7,26 +7,46 @@ from torch import nn
 from ..core.checks import whole
 from ..core.files import InputError
 
+LARGEST_Z = 1e6  # of a latent's numbers: pairs on disk reach 65504; squares of much larger ones overflow
+
 
 def class_weights(y, num_classes, count=None):
     """Labels as weights, float32 (N, C): (N,) integers become one-hot rows, (N, C) floats stay. Raises InputError for
-    another shape, not `count` labels, or (on the CPU; a GPU would have to wait) a label outside 0..C-1."""
+    another shape, not `count` labels, or (where it `can_look`) a label outside 0..C-1, a weight below 0 or NaN, weights
+    of an image that do not sum to 1."""
     floats = isinstance(y, torch.Tensor) and y.is_floating_point()
-    if not isinstance(y, torch.Tensor) or not y.ndim or y.shape[1:] != ((num_classes,) if floats else ()):
+    shape = (num_classes,) if floats else ()
+    if not isinstance(y, torch.Tensor) or not y.ndim or y.shape[1:] != shape or y.is_complex() or y.dtype == torch.bool:
         raise InputError(f"labels y must be (N,) integers or (N, {num_classes}) class weights, got {kind(y)}")
     if count is not None and y.shape[0] != count:
         raise InputError(f"{y.shape[0]} labels y for {count} latents or images; give one each")
     if floats:
+        if can_look(y) and not ((y >= 0).all() and ((y.sum(1, dtype=torch.float32) - 1).abs() < 0.01).all()):
+            raise InputError(
+                f"class weights y must be at least 0 and sum to 1 for each image, got {kind(y)} with others"
+            )
         return y.float()
-    if y.device.type == "cpu" and y.numel() and not 0 <= int(y.min()) <= int(y.max()) < num_classes:
+    if can_look(y) and not 0 <= int(y.min()) <= int(y.max()) < num_classes:
         raise InputError(f"labels y must lie in 0..{num_classes - 1}, got {int(y.min())}..{int(y.max())}")
     return (y[:, None] == torch.arange(num_classes, device=y.device)).float()
 
 
+def can_look(x):
+    """Whether the numbers of a tensor can be looked at for nothing: on the CPU, where nobody waits for a GPU, and where
+    there are any, which tracing (export, compile) has not."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return x.device.type == "cpu" and x.numel() > 0
+
+
 def check_latents(z, z_dim):
-    """Raises InputError if z is no tensor of floats (N, z_dim)."""
+    """Raises InputError if z is no tensor of floats (N, z_dim), or (where it `can_look`) holds NaN or huge numbers."""
     if not isinstance(z, torch.Tensor) or z.ndim != 2 or z.shape[1] != z_dim or not z.is_floating_point():
         raise InputError(f"latents z must be floats (N, {z_dim}), got {kind(z)}")
+    if can_look(z) and not z.abs().amax() <= LARGEST_Z:
+        raise InputError(
+            f"latents z must be finite numbers of at most {LARGEST_Z:g}, such as N(0, 1) gives; got others"
+        )
 
 
 def kind(value):

@@ -122,7 +122,7 @@ class StyleGAN2Generator(nn.Module):
         self.config = dict(z_dim=z_dim, w_dim=w_dim, num_classes=num_classes, resolution=resolution)
         self.config |= dict(channel_base=channel_base, channel_max=channel_max, mapping_layers=mapping_layers)
         check_sizes(self.config, num_classes=0, resolution=4, channel_base=resolution)
-        if clamp is not None and not (isinstance(clamp, numbers.Real) and clamp > 0):
+        if clamp is not None and not (type(clamp) is not bool and isinstance(clamp, numbers.Real) and clamp > 0):
             raise InputError(f"clamp is {clamp!r}; give a positive number, or None for no clamp")
         self.config["clamp"] = clamp
         self.z_dim, self.num_classes, self.resolution = z_dim, num_classes, resolution
@@ -141,8 +141,8 @@ class StyleGAN2Generator(nn.Module):
     def styles(self, z, y=None, psi=1.0):
         """Latents z (N, z_dim) and labels y -> w (N, w_dim), moved towards `w_avg` by psi < 1 (truncation)."""
         check_latents(z, self.z_dim)
-        if not (isinstance(psi, numbers.Real) and math.isfinite(psi)):
-            raise InputError(f"psi is {psi!r}; give a finite number, 1 for no truncation")
+        if not (isinstance(psi, numbers.Real) and abs(psi) <= 10):
+            raise InputError(f"psi is {psi!r}; give a number from -10 to 10, 1 for no truncation")
         weights = class_weights(y, self.num_classes, z.shape[0]).to(self.const) if self.num_classes else None
         w = self.mapping(z.to(self.const), weights)
         return w if psi == 1 else torch.lerp(self.w_avg, w, float(psi))  # [1, appendix B]
@@ -151,7 +151,7 @@ class StyleGAN2Generator(nn.Module):
     def centre(self, samples=10_000, seed=0):
         """After training: sets `w_avg`, which truncation needs, to the mean w of random latents and labels."""
         generator = torch.Generator().manual_seed(seed)
-        z = torch.randn(samples, self.z_dim, generator=generator)
+        z = torch.randn(samples, self.z_dim, generator=generator, dtype=torch.float32)
         y = torch.randint(max(self.num_classes, 1), (samples,), generator=generator)
         self.w_avg.copy_(self.styles(z, y).mean(dim=0))
 
@@ -162,7 +162,7 @@ class StyleGAN2Generator(nn.Module):
         if given not in ("const", "none", "random", (n, count)):
             raise InputError(f"noise_mode is {given!r}; choose one of const, none, random, or floats ({n}, {count})")
         if given == "random":
-            noise = torch.randn(n, count, device=w.device)
+            noise = torch.randn(n, count, device=w.device, dtype=w.dtype)
         if winograd.inference(w) and n > CHUNK:
             noises = [noise] * n if isinstance(noise, str) else noise.split(CHUNK)
             return torch.cat([self.draw(*part) for part in zip(w.split(CHUNK), noises)])
@@ -196,11 +196,11 @@ def from_official(state):
     Raises InputError for a filter other than [1,3,3,1]."""
     ours = {"blocks.0.const": "const", "mapping.w_avg": "w_avg", ".fc": ".layers.", ".conv0.": ".up."}
     ours |= {".conv1.": ".conv.", ".torgb.": ".rgb.", ".affine.": ".style.", ".noise_const": ".noise"}
-    renamed, taps = {}, torch.tensor(FIR) / 2
+    renamed, taps = {}, torch.tensor(FIR, dtype=torch.float32) / 2
     for name, value in state.items():
         value = torch.as_tensor(value)
         if name.endswith("resample_filter"):
-            if value.shape != (4, 4) or not torch.allclose(value.cpu(), torch.outer(taps, taps)):
+            if value.shape != (4, 4) or not torch.allclose(value.cpu().float(), torch.outer(taps, taps)):
                 raise InputError(f"{name} is not the filter [1,3,3,1], the only one this network knows")
             continue
         name = re.sub(r"synthesis\.b(\d+)\.", lambda b: f"blocks.{int(b[1]).bit_length() - 3}.", name)  # b4, b8, ...

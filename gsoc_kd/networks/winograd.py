@@ -64,7 +64,9 @@ def convolve(x, weight, style, fir=None):
     (n, tile), (T, _, R) = E.shape, B.shape
     weight = weight.permute(2, 3, 1, 0).reshape(9, -1)
     U = [(torch.kron(g, G) @ weight).view(n, inputs, outputs) for g in G.split(1)]  # G W G^T
-    E_row = torch.einsum("ai,tu->atui", E, torch.eye(T)).reshape(n * T, size)  # E and B for whole rows of pixels
+    E_row = torch.einsum("ai,tu->atui", E, torch.eye(T, dtype=E.dtype)).reshape(
+        n * T, size
+    )  # E and B for whole rows of pixels
     B_row = B.permute(2, 1, 0).reshape(R, n * T)
     x = x.permute(2, 3, 0, 1).contiguous()  # (size, size, N, inputs)
     y, products = x.new_zeros(R, R, N, outputs), x.new_empty(n, n, T * N, outputs)

@@ -1,7 +1,9 @@
 """A teacher is a black box: noise and a label go in, an image of whole grey levels comes out. Nothing after this stage
 sees its weights, layers or gradients (TinyGAN, Chang & Lu 2020, arXiv 2009.13829, section 3)."""
 
-from collections.abc import Callable
+import copy
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +12,15 @@ from torch import nn
 
 from ..core.checks import pick_device, whole
 from ..core.files import InputError
+from ..core.latents import SAMPLERS, z_from
+from ..core.state import evaluating, untouched
 from ..core.weights import network_hash
 from ..data.images import to_uint8
+from ..networks.layers import LARGEST_Z
 from ..networks.stylegan2 import StyleGAN2Generator
+
+DARK = -0.1  # images in [-1, 1] have darker places, but for very few; those in 0..1 or 0..255 have none
+FAR = 8  # images that are on average so far outside of [-1, 1] were scaled otherwise
 
 
 @dataclass(eq=False)
@@ -32,20 +40,24 @@ class Teacher:
     psi: float = 1.0  # truncation of a StyleGAN2 teacher, 1 = none
     half: bool = False  # whether the network computes in float16
     network: nn.Module | None = None  # the network behind it, where it is one of ours
+    z_from: str = "normal"  # what its latents are drawn from: normal, N(0, 1), or uniform, [0, 1)
 
     def __post_init__(self):
         if not callable(self.draw):
             raise InputError(f"draw must be a callable (z, y) -> uint8 images, not {type(self.draw).__name__}")
         for field in ("z_dim", "num_classes"):
-            setattr(self, field, whole(f"a teacher's {field}", getattr(self, field)))
+            setattr(self, field, whole(f"a teacher's {field}", getattr(self, field), 1, 1 << 20))
         if self.resolution is None:
             with torch.no_grad():
-                image = self.draw(torch.ones(1, self.z_dim), torch.zeros(1, dtype=torch.int64))
+                image = self.draw(torch.ones(1, self.z_dim, dtype=torch.float32), torch.zeros(1, dtype=torch.int64))
             shape = getattr(image, "shape", ())
             self.resolution = shape[2] if len(shape) == 4 else 1
             self._checked(image, 1)
         self.resolution = whole("a teacher's resolution", self.resolution)
-        self.classes = tuple(map(str, range(self.num_classes) if self.classes is None else self.classes))
+        if self.z_from not in [*SAMPLERS]:
+            raise InputError(f"a teacher's z_from must be one of {', '.join(SAMPLERS)}, not {self.z_from!r}")
+        names = range(self.num_classes) if self.classes is None else self.classes
+        self.classes = tuple(map(str, names)) if isinstance(names, Iterable) else (str(names),)
         if not len(self.classes) == len(set(self.classes)) == self.num_classes:
             raise InputError(f"classes must be {self.num_classes} different names, one a class; got {self.classes}")
 
@@ -73,16 +85,22 @@ class Teacher:
 
 @np.errstate(over="ignore")
 def check_inputs(z, y, z_dim, num_classes):
-    """Arrays, tensors or lists as CPU tensors: finite z float32 (N, z_dim), a copy, and y int64 (N,) from 0 to
-    num_classes - 1; InputError otherwise."""
+    """Arrays, tensors or lists as CPU tensors: z float32 (N, z_dim), a copy, no number beyond LARGEST_Z, and y int64
+    (N,) from 0 to num_classes - 1; InputError otherwise."""
     if isinstance(z, torch.Tensor) and z.is_floating_point():
         z = z.float()  # numpy has no bfloat16
-    z, y = (np.asarray(a.detach().cpu().numpy() if isinstance(a, torch.Tensor) else a) for a in (z, y))
+    try:
+        z, y = (np.asarray(a.detach().cpu().numpy() if isinstance(a, torch.Tensor) else a) for a in (z, y))
+    except (TypeError, ValueError, RuntimeError) as error:  # rows of several lengths, sparse tensors
+        raise InputError(f"z and y must be arrays, tensors or lists of numbers ({str(error)[:100]})") from None
     if z.ndim != 2 or z.shape[1] != z_dim or z.dtype.kind != "f":
         raise InputError(f"z must be floats of shape (N, {z_dim}), not {z.dtype} {z.shape}")
     z = z.astype(np.float32)
     if len(bad := np.flatnonzero(~np.isfinite(z).all(axis=1))):
         raise InputError(f"z is not finite in row {bad[0]} ({len(bad)} of {len(z)} rows): draw it from N(0, 1)")
+    if len(bad := np.flatnonzero((np.abs(z) > LARGEST_Z).any(axis=1))):
+        told = f"z holds {np.abs(z[bad[0]]).max():.3g} in row {bad[0]}, and {LARGEST_Z:g} is the most"
+        raise InputError(f"{told}: draw it from N(0, 1)")
     if y.ndim != 1 or (y.dtype.kind not in "iu" and len(y)):
         raise InputError(f"y must be whole numbers of shape (N,), not {y.dtype} {y.shape}")
     if len(bad := np.flatnonzero((y < 0) | (y >= num_classes))):
@@ -92,14 +110,16 @@ def check_inputs(z, y, z_dim, num_classes):
     return torch.from_numpy(z), torch.from_numpy(y.astype(np.int64))
 
 
+@untouched
 def black_box(generator, device=None, batch=256):
     """Any generator as a `Teacher`; InputError if it lacks something, or what it generates cannot be used.
 
     Args:
         generator: a Teacher (returned as it is); a network, `network(z, y)` -> float (N, 3, H, W) in [-1, 1], which is
-            put into eval mode; or any callable `(z, y)` -> uint8 (N, H, W, 3). All but the first need the attributes
-            `z_dim` and `num_classes`, and may have `resolution`.
-        device, batch: where a network is moved to (None: it stays), and how many images it computes at most at once."""
+            asked in eval mode and left as it is; or any callable `(z, y)` -> uint8 (N, H, W, 3). All but the first need
+            the attributes `z_dim` and `num_classes`, and may have `resolution` and `classes`.
+        device, batch: where the network computes, a copy of it if it is elsewhere (None: where it is), and how many
+            images at most at once."""
     if isinstance(generator, Teacher):
         return generator
     name = getattr(generator, "__name__", type(generator).__name__)
@@ -112,25 +132,66 @@ def black_box(generator, device=None, batch=256):
 
 def from_network(network, name, psi=1.0, device=None, batch=256, half=False, classes=None):
     """A Teacher around a network; the arguments are those of `black_box` and `load_teacher`."""
-    batch = whole("batch", batch)
-    network.eval().to(None if device is None else pick_device(device), memory_format=torch.channels_last)
-    options = dict(psi=psi, noise_mode="const") if isinstance(network, StyleGAN2Generator) else {}
-
-    def draw(z, y):
-        device = next((p.device for p in network.parameters()), torch.device("cpu"))
-        network.eval()
-        images = []
-        with torch.inference_mode(), in_half(device, half):
-            for part, labels in zip(z.split(batch), y.split(batch)):
-                x = network(part.to(device), labels.to(device), **options)  # (<= batch, 3, H, W)
-                if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point() or not torch.isfinite(x).all():
-                    expected = "expected finite floats (N, 3, H, W) in [-1, 1]"
-                    raise InputError(f"network {name!r} returned {x.dtype} {tuple(x.shape)}, {expected}")
-                images.append(to_uint8(x).cpu())
-        return torch.cat(images)  # (N, H, W, 3)
-
+    batch, device = whole("batch", batch), None if device is None else pick_device(device)
+    if device is not None and {p.device for p in network.parameters()} - {torch.empty(0, device=device).device}:
+        network = copy.deepcopy(network).to(device)  # the caller's stays where it is
     digest = network_hash(network) if hasattr(network, "config") else None
+    classes = classes or getattr(network, "classes", None)
+    draw = Images(network, name, psi, batch, half)
     return _teacher(draw, network, name=name, classes=classes, digest=digest, psi=psi, half=half, network=network)
+
+
+class Images:
+    """What a network generates: z (N, z_dim) float32 and y (N,) int64 on the CPU -> uint8 (N, H, W, 3). InputError:
+    what the network gives is no image in [-1, 1]."""
+
+    def __init__(self, network, name, psi, batch, half):
+        self.network, self.name, self.batch, self.half = network, name, batch, half
+        self.options = dict(psi=psi, noise_mode="const") if isinstance(network, StyleGAN2Generator) else {}
+        self.fits = False  # whether an image had a dark place, which values in 0..1 or 0..255 never have
+
+    def __call__(self, z, y):
+        device, dtype = (
+            next((p.device for p in self.network.parameters()), torch.device("cpu")),
+            torch.get_default_dtype(),
+        )
+        if dtype != torch.float32:
+            torch.set_default_dtype(torch.float32)
+        try:
+            with evaluating(self.network), torch.inference_mode(), in_half(device, self.half):
+                parts = zip(z.split(self.batch), y.split(self.batch))
+                return torch.cat([self._checked(part.to(device), labels.to(device)) for part, labels in parts])
+        finally:
+            if dtype != torch.float32:
+                torch.set_default_dtype(dtype)
+
+    def _checked(self, z, y):
+        x = self.network(z, y, **self.options)  # (<= batch, 3, H, W)
+        if not isinstance(x, torch.Tensor) or x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
+            self._refuse(f"{x.dtype} {tuple(x.shape)}" if isinstance(x, torch.Tensor) else type(x).__name__)
+        low, high = self._ends(x)
+        if not self.fits and low >= DARK:  # perhaps all of it is bright: what of others?
+            some = torch.randn(32, z.shape[1], generator=torch.Generator().manual_seed(0)).to(z)
+            labels = torch.arange(32, device=y.device) % max(self.network.num_classes, 1)
+            other_low, other_high = self._ends(self.network(some, labels, **self.options))
+            low, high = min(low, other_low), max(high, other_high)
+            if low >= DARK and high > 0.5:
+                self._refuse(f"values from {low:.3g} to {high:.3g}")
+        self.fits = True
+        return to_uint8(x).cpu()  # (N, H, W, 3)
+
+    def _ends(self, x):
+        """The lowest and the highest value of images; refused if not finite, or far outside of [-1, 1] everywhere."""
+        low, high = torch.stack(x.aminmax()).tolist()
+        if not (math.isfinite(low) and math.isfinite(high)):
+            self._refuse(f"{x.dtype} {tuple(x.shape)} with NaN or infinite values")
+        if max(-low, high) > FAR and x.float().abs().mean() > FAR:
+            self._refuse(f"values from {low:.3g} to {high:.3g}")
+        return low, high
+
+    def _refuse(self, returned):
+        expected = "expected finite floats (N, 3, H, W) in [-1, 1]: scale 0..1 by 2 * x - 1, 0..255 by x / 127.5 - 1"
+        raise InputError(f"network {self.name!r} returned {returned}, {expected}")
 
 
 def in_half(device, half):
@@ -141,6 +202,7 @@ def in_half(device, half):
 def _teacher(draw, generator, **fields):
     """A Teacher around `draw`, its sizes read from the attributes of `generator`."""
     sizes = {field: getattr(generator, field, None) for field in ("z_dim", "num_classes")}
+    fields["z_from"] = z_from(generator)
     if missing := [field for field, value in sizes.items() if value is None]:
         raise InputError(f"{fields['name']} has no attribute {' and no '.join(missing)}: set it, or make a Teacher")
     if isinstance(generator, StyleGAN2Generator):

@@ -1,18 +1,19 @@
 """What both configs share: presets, checks, and the flags that lead back to them."""
 
-import math
 import shlex
+import typing
 from dataclasses import fields
 
 import numpy as np
 
+from ..core.checks import brief, real_number, whole
 from ..core.files import InputError
 
 
 def preset(cls, presets, name, changes):
     """A frozen config dataclass from a named preset with some fields changed."""
-    if name not in presets:
-        raise InputError(f"there is no preset {name!r}; choose one of {', '.join(presets)}")
+    if not isinstance(name, str) or name not in presets:
+        raise InputError(f"there is no preset {brief(name)}; choose one of {', '.join(presets)}")
     try:
         return cls(**{**presets[name], **changes})
     except TypeError as error:
@@ -31,18 +32,39 @@ def check(config, positive, shares, choices):
     for field in fields(config):
         name, value = f"{type(config).__name__}.{field.name}", getattr(config, field.name)
         if field.type in (int, float):
-            known = int if field.type is int else (int, float)
-            sign, kind = ("positive" if field.name in positive else "non-negative"), "whole " if known is int else ""
-            number = isinstance(value, known) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or value < 0 or (value == 0 and field.name in positive):
-                raise InputError(f"{name} must be a {sign} {kind}number, got {value!r}")
+            value = _number(name, value, field.type, field.name in positive, field.name == "seed")
+        elif field.type == int | None and value is not None:
+            value = _number(name, value, int, True)
+        elif field.type == bool | None and not isinstance(value, bool | None):
+            raise InputError(f"{name} must be True, False or None, got {brief(value)}")
+        elif typing.get_origin(field.type) is tuple:
+            kind, *rest = typing.get_args(field.type)
+            if not isinstance(value, list | tuple) or (rest[0] is not ... and len(value) != 1 + len(rest)):
+                raise InputError(f"{name} must be {field.type}, got {brief(value)}")
+            value = tuple(_number(name, one, kind, rest[0] is ..., share=field.name in shares) for one in value)
+        object.__setattr__(config, field.name, value)  # of Python's own kinds, for JSON
         if field.name in shares and not all(0 <= v < 1 for v in np.atleast_1d(value)):
             raise InputError(f"{name} must lie from 0 to below 1, got {value!r}")
         if field.name in choices and value not in choices[field.name]:
-            raise InputError(f"{name} must be one of {', '.join(choices[field.name])}, got {value!r}")
+            raise InputError(f"{name} must be one of {', '.join(choices[field.name])}, got {brief(value)}")
     if not 0 < config.lr_hold <= 1 or not 0 <= config.lr_end <= 1:
         raise InputError(f"{type(config).__name__}.lr_hold and lr_end are shares from 0 to 1 (lr_hold above 0), "
                          f"got {config.lr_hold!r} and {config.lr_end!r}")  # fmt: skip
+
+
+def _number(name, value, kind, positive, seed=False, share=False):
+    """`value` as an int or a float of Python's; InputError where it is none, negative, or more than there can be."""
+    try:
+        if kind is int:
+            return whole(name, value, int(positive), 2**63 - 1 if seed else 1 << 24)
+        number = real_number(name, value, -1e9 if share else 0, 1e36)
+        if number or not positive:
+            return value if type(value) is int else number
+    except InputError:
+        pass
+    huge = isinstance(value, int | float) and value > 1 << 24
+    sign, kind = "positive" if positive else "non-negative", "whole " if kind is int else ""
+    raise InputError(f"{name} must be a {sign} {kind}number, got {brief(value)}{' (too large)' if huge else ''}")
 
 
 def steps(config):
@@ -73,4 +95,5 @@ def real_flags(real):
     """The flags of `command` for LabelledImages; of a zip or folder the bare name is known."""
     if real.source in ("cifar10-train.zip", "CIFAR-10 train (torchvision)"):
         return {"real": "cifar10", "size": None if real.resolution == 32 else real.resolution}
-    return {"real": real.source, "size": real.resolution}
+    source = "./cifar10" if real.source == "cifar10" else real.source  # a folder of that name, not the word
+    return {"real": source, "size": real.resolution}

@@ -2,17 +2,22 @@
 
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..core.checks import InputWarning
 from ..core.files import InputError, sha256
-from ..data.images import load_images, to_float
+from ..core.latents import sample
+from ..data.images import LabelledImages, load_images, to_float
+from ..data.listing import matching, unnamed
 from ..networks.conv import ConvGenerator
 from ..networks.discriminator import ProjectionDiscriminator
 from ..networks.distylegan import DiStyleGANDiscriminator, DiStyleGANGenerator
-from ..pairs.folder import load_pairs
+from ..pairs.folder import Pairs, load_pairs
 from . import config as configs
 from . import runs
 from .augment import augment, draw_augmentation
@@ -157,7 +162,9 @@ class DistillTask:
             self.real_batches = runs.Batches(len(real), c.batch, c.seed, device, stream=1)
 
     def networks(self):
-        return make_networks(self.config, self.pairs.z_dim, self.pairs.num_classes, self.pairs.resolution)
+        student, disc = make_networks(self.config, self.pairs.z_dim, self.pairs.num_classes, self.pairs.resolution)
+        student.z_from, student.classes = self.pairs.z_from, self.pairs.classes
+        return student, disc
 
     def draw(self, block):
         c, (device, rank, world) = self.config, self.where
@@ -165,7 +172,8 @@ class DistillTask:
         given = {"rows": rows}
         if self.real:
             given["real_rows"] = self.real_batches.block(block, self.period, rank, world)
-            given["z_fresh"] = torch.randn(*rows.shape, self.pairs.z_dim, generator=rng, device=device)
+            shape = *rows.shape, self.pairs.z_dim
+            given["z_fresh"] = sample(self.pairs.z_from, *shape, generator=rng, device=device)
         drawn = draw_augmentation(rows.shape, self.pairs.resolution, c.shift, c.brightness, rng)
         return given | dict(zip(("light", "theta"), drawn))
 
@@ -185,12 +193,17 @@ class DistillTask:
 
     def provenance(self, out, minutes):
         pairs, real = self.pairs, self.real
-        flags = {"pairs": pairs.path} | (configs.real_flags(real) if real else {})
+        flags = {"pairs": near(pairs.path)} | (configs.real_flags(real) if real else {})
         beside = f"; real: {real.source}, {len(real)} images" if real else ""
         return {"command": configs.command("distill", self.config, out, minutes, **flags),
                 "data": f"pairs of teacher {pairs.manifest['teacher']}, {len(pairs)} pairs{beside}",
                 "classes": list(pairs.classes), "teacher": pairs.manifest["digest"],
                 "pairs": sha256(pairs.path / "manifest.json")}  # fmt: skip
+
+
+def near(path):
+    """A path as a command names it: from the working folder on, where it lies there."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def make_networks(config, z_dim, num_classes, resolution):
@@ -212,8 +225,8 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
         pairs: Pairs, or their folder.
         config: DistillConfig; the preset `laptop` by default.
         out: the run's folder (see runs.py for what it holds).
-        real: LabelledImages of the same resolution and classes, or what load_images takes; without them the terms on
-            real images are left out, and the student learns from the black box alone.
+        real: LabelledImages of the same resolution and classes, matched by name, or what load_images takes; without
+            them the terms on real images are left out, and the student learns from the black box alone.
         device: e.g. "cuda" or "cpu"; the fastest there is by default.
         minutes: stop, with a last tick, after so many minutes of training, all resumed parts together; no limit by
             default.
@@ -229,24 +242,35 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
         InputError: bad pairs, config or images; another run in `out`; a loss that is not finite."""
     pairs = load_pairs(pairs) if isinstance(pairs, str) or hasattr(pairs, "__fspath__") else pairs
     real = load_images(real) if isinstance(real, str) or hasattr(real, "__fspath__") else real
+    if not isinstance(pairs, Pairs) or not isinstance(real, LabelledImages | None):
+        given = "pairs must be Pairs or their folder, and real LabelledImages or what load_images takes"
+        raise InputError(f"{given}, not {type(pairs).__name__} and {type(real).__name__}")
     config = config or DistillConfig()
     return train(DistillTask(pairs, config, usable(real, pairs, config)), out, device, minutes, on_tick, timer)
 
 
 def usable(real, pairs, config):
-    """`real` where the config uses real images, else None; InputError where they do not fit the pairs."""
+    """`real` with the classes of the pairs, matched by name, where the config uses real images, else None; InputError
+    where they do not fit the pairs. Classes that have no names on one side are taken in order, with a warning."""
     if real is None:
         if not max(config.feature_weight, config.pixel_weight, config.adversarial_weight) > 0:
             raise InputError("DistillConfig: only gan_weight is above 0, and it needs real images: give real=...")
         return None
-    named = pairs.classes != tuple(map(str, range(pairs.num_classes)))
-    ours, theirs = ((x.resolution, tuple(x.classes) if named else len(x.classes)) for x in (real, pairs))
-    if ours != theirs:
+    found = matching(pairs.classes, real.classes)  # the pairs' class of each real class
+    if found is None and unnamed(real.classes) and len(real.classes) == pairs.num_classes:
+        found = range(pairs.num_classes), True
+    if found is None or real.resolution != pairs.resolution:
+        ours, theirs = ((x.resolution, tuple(x.classes)) for x in (real, pairs))
         raise InputError(
             f"real images are {ours[0]} pixels wide in classes {ours[1]}, the pairs {theirs[0]} in {theirs[1]}; "
-            "load_images(size=...) changes the size, and classes must be the same in the same order"
+            "load_images(size=...) changes the size, and the names of the classes must be the same"
         )
     if max(config.gan_weight, config.disc_gan_weight) > 0:
-        return real
+        rows, by_number = found
+        if by_number:
+            names = pairs.classes if unnamed(real.classes) else real.classes
+            told = f"classes without names are taken in this order: {', '.join(names)}"
+            warnings.warn(told, InputWarning, stacklevel=3)
+        return replace(real, labels=np.asarray(rows)[real.labels], classes=pairs.classes)
     warnings.warn("real images are given, but gan_weight and disc_gan_weight are 0: they are not used", stacklevel=3)
     return None

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ..core.files import InputError
-from ..data.images import load_images, to_float
+from ..data.images import LabelledImages, load_images, to_float
 from ..networks.conv import ConvGenerator
 from ..networks.discriminator import ProjectionDiscriminator
 from ..networks.stylegan2 import StyleGAN2Generator
@@ -122,7 +122,7 @@ class GanTask:
 
     def networks(self):
         generator, disc = make_networks(self.config, len(self.real.classes), self.real.resolution)
-        self.noise_numbers = getattr(generator, "noise_numbers", 0)
+        generator.classes, self.noise_numbers = tuple(self.real.classes), getattr(generator, "noise_numbers", 0)
         return generator, disc
 
     def draw(self, block):
@@ -183,4 +183,6 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
     Raises:
         InputError: bad config or images; another run in `out`; a loss that is not finite."""
     real = load_images(real) if isinstance(real, (str, bytes)) or hasattr(real, "__fspath__") else real
+    if not isinstance(real, LabelledImages):
+        raise InputError(f"real must be LabelledImages or what load_images takes, not {type(real).__name__}")
     return train(GanTask(real, config or PretrainConfig()), out, device, minutes, on_tick, timer)

@@ -11,26 +11,37 @@ the next) and `period` (steps of a block), and
     provenance(out, minutes)     what is said of command, data and classes
 """
 
+import contextlib
 import copy
+import json
+import os
 import time
+import warnings
 from dataclasses import asdict
+from unittest.mock import patch
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from tqdm import tqdm
 
-from ..core.checks import fast_bfloat16, pick_device
-from ..core.figures import class_grid, film
-from ..core.files import InputError
+from ..core.checks import fast_bfloat16, path_of, pick_device, real_number
+from ..core.figures import class_grid, film, is_whole_png
+from ..core.files import InputError, locked, writing
+from ..core.latents import sample, z_from
+from ..core.state import untouched
 from ..core.weights import provenance, save_network
 from ..networks.layers import reestimate_batchnorm
 from ..teachers.black_box import black_box
 from . import runs
 from .blocks import Blocks, CudaGraph, Nets
 
+THEIRS = ("ACCELERATE_", "FSDP_", "MEGATRON_", "PARALLELISM_CONFIG_")  # how accelerate's variables begin
+COMPUTING = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_CBWR", "NVIDIA_TF32_OVERRIDE",
+             "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG")  # fmt: skip
 
-@torch.inference_mode(False)
+
+@untouched
 @torch.enable_grad()
 def train(task, out, device=None, minutes=None, on_tick=None, timer=time.monotonic, graph="cuda", compile=None):
     """Trains what a task says; called again, it goes on where it stopped, to the same weights.
@@ -40,16 +51,22 @@ def train(task, out, device=None, minutes=None, on_tick=None, timer=time.monoton
 
     graph: what runs a whole block at once, by default CudaGraph on a GPU in one process; None: nothing does. compile: a
     backend of torch.compile for the networks. The other arguments, what it returns and raises: as `distill`."""
-    if minutes is not None and not minutes > 0:
+    if minutes is not None and not real_number("minutes", minutes) > 0:
         raise InputError(f"minutes is {minutes!r}; give a positive number, or None for no limit")
+    out = path_of(out, "the run's folder")
     accelerator, nets, notes = prepare(task, device, compile)
+    with locked(out) if accelerator.is_main_process else contextlib.nullcontext():
+        return _train(task, accelerator, nets, notes, out, minutes, on_tick, timer, graph)
+
+
+def _train(task, accelerator, nets, notes, out, minutes, on_tick, timer, graph):
     with accelerator.main_process_first():
-        folder = runs.open_folder(out, {"verb": task.verb, **task.identity()}, accelerator.is_main_process)
-    state = runs.load_checkpoint(folder)
-    first = state["step"] if state else 0
-    if state:
-        nets.load(state)
-    stats = runs.read_stats(folder, first) if accelerator.is_main_process else []
+        config = {"verb": task.verb, **task.identity()}
+        folder = runs.open_folder(out, config, accelerator.is_main_process, task.steps)
+    state = runs.load_checkpoint(folder, nets.load)
+    first, stats = (state["step"], state["stats"]) if state else (0, [])
+    if accelerator.is_main_process:
+        runs.write_stats(folder, stats)
     if graph == "cuda":
         graph = CudaGraph if accelerator.device.type == "cuda" and accelerator.num_processes == 1 else None
     blocks, batch = Blocks(task, nets, accelerator, graph), task.config.batch
@@ -72,8 +89,8 @@ def train(task, out, device=None, minutes=None, on_tick=None, timer=time.monoton
             save(network, folder, row, {**notes, **task.provenance(folder, minutes)})
             row |= (on_tick and clock.pause(on_tick, network, dict(row))) or {}
             runs.append_stats(folder, row)
-            runs.save_checkpoint(folder, {"step": end, **nets.state()})
-            stats.append(row)
+            stats.append(json.loads(json.dumps(row)))  # as it is read again
+            runs.save_checkpoint(folder, {"step": end, "stats": stats, **nets.state()})
             bar.set_postfix({name: f"{row[name]:.3f}" for name in blocks.sums if name in row})
         ticked = end
         if used >= 1:
@@ -81,7 +98,8 @@ def train(task, out, device=None, minutes=None, on_tick=None, timer=time.monoton
     bar.close()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        film(sorted((folder / "film").glob("*.png")), folder / "film.gif")
+        if frames := whole_frames(folder / "film", stats):
+            film(frames, folder / "film.gif")
     return runs.Run(averaged(nets.parts["average"], task.config.seed, accelerator.device), folder, stats)
 
 
@@ -93,10 +111,14 @@ def prepare(task, device, compile=None):
         raise InputError(f"{type(c).__name__}.batch {c.batch} cannot be divided among {world} processes")
     bfloat16 = fast_bfloat16(device) if c.bfloat16 is None else c.bfloat16
     task.place(device, accelerator.process_index, world)
-    with torch.random.fork_rng(devices=[]):  # the caller's random state stays as it is
+    with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(c.seed)
-        networks = [network.to(device, memory_format=torch.channels_last) for network in task.networks()]
+        try:
+            networks = [network.to(device, memory_format=torch.channels_last) for network in task.networks()]
+        except (RuntimeError, MemoryError) as error:
+            raise InputError(f"the networks cannot be made ({str(error)[:200]}): make them smaller") from None
     notes = {"config": asdict(c), "processes": world, "precision": "bfloat16" if bfloat16 else "float32"}
+    notes |= {"threads": torch.get_num_threads(), "environment": environment()}
     return accelerator, Nets.of(*networks, c, bfloat16, compile), notes
 
 
@@ -111,9 +133,18 @@ def pieces(first, steps, tick, unit):
 def save(network, folder, row, told):
     """What a tick leaves for people: the averaged generator with its provenance, and a frame of the film."""
     save_network(network, folder / "generator", provenance(seconds=row["seconds"], kimg=row["kimg"], **told))
-    (folder / "film").mkdir(exist_ok=True)
     image = class_grid(black_box(network), network.z_dim, told["classes"], columns=10, scale=1)
-    image.save(folder / "film" / f"{row['step']:07d}.png")
+    with writing(folder):
+        (folder / "film").mkdir(exist_ok=True)
+        image.save(folder / "film" / f"{row['step']:07d}.png")
+
+
+def whole_frames(folder, stats):
+    """The film's image files of these ticks; a damaged one is named in a warning and left out."""
+    frames = [path for row in stats if (path := folder / f"{row['step']:07d}.png").exists()]
+    if damaged := [path for path in frames if not is_whole_png(path)]:
+        warnings.warn(f"{', '.join(map(str, damaged))}: damaged, left out of the training animation", stacklevel=3)
+    return [path for path in frames if path not in damaged]
 
 
 def averaged(average, seed, device):
@@ -123,7 +154,8 @@ def averaged(average, seed, device):
     if hasattr(network, "centre"):
         network.centre(seed=seed)
     rng, y = runs.rng(seed, 0, device, stream=99), torch.arange(batch, device=device) % network.num_classes
-    z = (torch.randn(batch, network.z_dim, generator=rng, device=device) for _ in range(batches))
+    shape, drawn = (batch, network.z_dim), z_from(network)
+    z = (sample(drawn, *shape, generator=rng, device=device) for _ in range(batches))
     reestimate_batchnorm(network, ((latents, y) for latents in z))
     return network.cpu().eval().requires_grad_(False)
 
@@ -131,20 +163,34 @@ def averaged(average, seed, device):
 def start(device):
     """accelerate's Accelerator for `device`: one process, or as many as torchrun or accelerate has started.
 
+    How it computes is said by the config and by nothing else: accelerate does not see its own environment variables.
+
     Raises:
-        InputError: accelerate already runs on another kind of device in this process."""
+        InputError: accelerate already runs in this process on another kind of device or with other settings."""
     if device.type == "cuda":
         torch.cuda.set_device(device if device.index is not None else torch.cuda.current_device())
         torch.backends.cudnn.benchmark = True  # the quickest convolution of each shape is looked for once,
-        torch.set_float32_matmul_precision("high")  # and what is left in float32 is multiplied in TF32
+    torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")  # on GPUs in TF32
+    known = {name: value for name, value in os.environ.items() if not name.startswith(THEIRS)}
     try:
-        accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")
-    except ValueError:
+        with patch.dict(os.environ, known, clear=True):
+            accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no", gradient_accumulation_steps=1)
+    except (ValueError, NotImplementedError):
         accelerator = None
     if accelerator is None or accelerator.device.type != device.type:
-        raise InputError(f"device {str(device)!r}: accelerate has already been started on another device in this "
-                         "process, and cannot change; start Python anew")  # fmt: skip
+        raise InputError(f"device {str(device)!r}: accelerate has already been started in this process, on another "
+                         "device or with other settings, and cannot change; start Python anew")  # fmt: skip
     return accelerator
+
+
+def environment():
+    """The environment variables that change how libraries compute, as far as they are set, for provenance. InputError:
+    one that makes float32 less exact in silence."""
+    for name in ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"):
+        if os.environ.get(name, "STRICT").upper() not in ("", "STRICT"):
+            told = f"the environment variable {name}={os.environ[name]} would make float32 less exact on a CPU"
+            raise InputError(f"{told}: unset it, and choose the precision with bfloat16")
+    return {name: os.environ[name] for name in COMPUTING if os.environ.get(name)}
 
 
 class Clock:
@@ -169,7 +215,7 @@ class Clock:
     def tick(self, seen, rate):
         """A row's times: seconds in all, and `seen` a second since the last tick, under the name `rate`."""
         before, self.ticked = self.ticked, self.seconds()
-        return {"seconds": round(self.ticked, 1), rate: round(seen / (self.ticked - before), 1)}
+        return {"seconds": round(self.ticked, 1), rate: round(seen / max(self.ticked - before, 1e-9), 1)}
 
     def pause(self, function, *inputs):
         """What function(*inputs) returns; its time does not count."""

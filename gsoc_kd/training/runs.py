@@ -5,22 +5,30 @@ checkpoint.pt             tensors and numbers to continue from; checkpoint.previ
 stats.jsonl               a line a tick: images seen, losses, images a second; tensorboard/ too, if installed
 film/000012.png, film.gif a grid of the averaged generator's images a tick
 generator/                the averaged generator: config.json, model.safetensors, provenance.json
+
+Each carries a checksum, which is compared when it is read: JSON files and the lines of stats.jsonl as `checksum`, a
+checkpoint as its zip file's comment, an image in its parts. A checkpoint holds the statistics up to it as well.
 """
 
 import functools
+import hashlib
 import importlib
+import io
 import json
 import os
+import re
 import shutil
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..core.files import InputError, read_json, replacing_file, sweep, write_json, writing
+from ..core.files import InputError, checked, read_json, real, replacing_file, sweep, with_checksum, write_json, writing
 
+SEAL = b"sha256 "  # how a checkpoint's last bytes begin; 64 hex digits of all before them follow
 NORM_BATCHES = (8, 128)  # batches, and latents a batch, on which the batch norm of an averaged generator is measured
 
 
@@ -38,12 +46,13 @@ class Run:
         return self.generator
 
 
-def open_folder(folder, config, main_process=True):
+def open_folder(folder, config, main_process=True, steps=None):
     """Makes the run's folder, or checks that the run in it is the one asked for.
 
     Args:
         config: JSON-able dict: all that the run's outcome depends on. `kimg` may grow where the learning rate does not
-            depend on it (`lr_hold` 1): a finished run goes on.
+            depend on it (`lr_hold` 1): a finished run goes on. It may fall only to what has been done.
+        steps: of the whole run, as asked for now.
 
     Raises:
         InputError: another run stands there, naming what differs; or files that are not a run."""
@@ -52,26 +61,26 @@ def open_folder(folder, config, main_process=True):
     if main_process:
         sweep(folder)
     if path.exists():
-        old = read_json(path)
-        if not isinstance(old, dict) or "verb" not in old:
+        old = read_json(path, check=True)
+        if "verb" not in old:
             raise InputError(f"{path} is not a run's; give another folder")
         free = {"kimg"} if old.get("lr_hold", 1) == 1 else set()
         names = [name for name in sorted({*old, *config} - free) if old.get(name) != config.get(name)]
         if differ := "; ".join(f"{name} {old.get(name)!r} -> {config.get(name)!r}" for name in names):
             raise InputError(f"{folder} holds a run under another config ({differ}); go on with the old config, give "
                              "another folder, or delete this one")  # fmt: skip
-        seen = max((row.get("kimg", 0) for row in read_stats(folder)), default=0)
-        if config.get("kimg", seen) < seen * 0.999:
-            raise InputError(f"{folder} holds a run that has seen {seen:g} thousand images, more than kimg "
-                             f"{config['kimg']:g}; ask for as many, or give another folder")  # fmt: skip
+        state = load_checkpoint(folder) if steps and config["kimg"] < old["kimg"] else None
+        if state and state["step"] > steps:
+            raise InputError(f"{folder} holds a run that has seen {state['stats'][-1]['kimg']:g} thousand images, more "
+                             f"than kimg {config['kimg']:g}; ask for as many, or give another folder")  # fmt: skip
         if main_process and old != config:
-            write_json(path, config)
+            write_json(path, config, check=True)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not a run's folder; give another one")
     elif main_process:
         with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(path, config)
+            real(folder).mkdir(parents=True, exist_ok=True)
+            write_json(path, config, check=True)
     return folder
 
 
@@ -104,16 +113,18 @@ class Batches:
 
 
 def save_checkpoint(folder, state):
-    """Writes tensors and numbers beside, keeps the previous checkpoint, renames.
+    """Writes tensors and numbers beside, keeps the previous checkpoint, renames. `stats`, rows of statistics, is a part
+    of its own: with their times they would make equal checkpoints differ.
 
     Raises:
         InputError: it cannot be written, e.g. because the disk is full; the last checkpoint is as it was."""
-    path = Path(folder) / "checkpoint.pt"
+    path, stats = Path(folder) / "checkpoint.pt", state.get("stats", [])
     with writing(folder), replacing_file(path) as temporary:
         try:
-            torch.save(state, temporary)
+            torch.save({name: part for name, part in state.items() if name != "stats"}, temporary)
         except RuntimeError as error:  # torch's word for a full disk
             raise OSError(str(error).splitlines()[0]) from None
+        _seal(temporary, stats)
         if path.exists():  # another name for the same bytes: there is no moment without a checkpoint
             with replacing_file(path.with_name("checkpoint.previous.pt")) as second:
                 try:
@@ -122,19 +133,34 @@ def save_checkpoint(folder, state):
                     shutil.copyfile(path, second)
 
 
-def load_checkpoint(folder):
-    """The newest checkpoint that can be read, or None in a new folder; a damaged one is named in a warning.
+def _seal(path, stats):
+    """Adds to torch's zip file the statistics, and as its comment, which is its end, the sha256 of all before it."""
+    with zipfile.ZipFile(path, "a") as archive:
+        root = archive.namelist()[0].partition("/")[0]  # torch takes one folder only
+        archive.writestr(f"{root}/stats.json", json.dumps(stats))
+        archive.comment = SEAL + bytes(64)
+    with open(path, "r+b") as file:
+        content = file.read()[: -len(archive.comment)]
+        file.seek(len(content))
+        file.write(SEAL + hashlib.sha256(content).hexdigest().encode())
+
+
+def load_checkpoint(folder, use=None):
+    """The newest checkpoint that is whole and that `use`, called with it, takes, with its `stats`; None in a new
+    folder. A damaged one is named in a warning.
 
     Raises:
-        InputError: there are checkpoints, and none can be read."""
+        InputError: there are checkpoints, and none can be used."""
     damaged = []
     for path in (Path(folder) / "checkpoint.pt", Path(folder) / "checkpoint.previous.pt"):
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = _unsealed(path)
+            if use:
+                use(state)
         except FileNotFoundError:
             continue
-        except Exception as error:  # noqa: BLE001  torch raises many kinds for a damaged file
-            damaged.append(f"{path} ({(str(error) or type(error).__name__).splitlines()[0][:100]})")
+        except Exception as error:  # noqa: BLE001  torch raises many kinds for a damaged file, or one that does not fit
+            damaged.append(f"{path} ({' '.join((str(error) or type(error).__name__).split())[:200]})")
             continue
         if damaged:
             warnings.warn(f"{damaged[0]} is damaged; going on from {path}", stacklevel=2)
@@ -144,30 +170,68 @@ def load_checkpoint(folder):
     return None
 
 
-def read_stats(folder, last_step=None):
-    """The rows of stats.jsonl; with `last_step`, later rows and a torn last line are cut off in the file as well."""
-    path = Path(folder) / "stats.jsonl"
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+def _unsealed(path):
+    """What a checkpoint holds, tensors on the CPU; any kind of exception if it is not as `save_checkpoint` left it."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file")
+    content = path.read_bytes()
+    whole, seal = memoryview(content)[: -len(SEAL) - 64], content[-len(SEAL) - 64 :]
+    if seal != SEAL + hashlib.sha256(whole).hexdigest().encode():
+        raise ValueError("its sha256 is missing or differs")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError("its parts are compressed")
+        stats = json.loads(archive.read(archive.namelist()[-1]))
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if type(state) is not dict or type(state.get("step")) is not int or type(stats) is not list:
+        raise ValueError("it has no step or no stats")
+    return {**state, "stats": stats}
+
+
+def read_stats(folder):
+    """The rows of stats.jsonl, dicts. A last line that is torn, as a killed process leaves it, is left out.
+
+    Raises:
+        InputError: another line is damaged; it is named."""
+    path, rows = Path(folder) / "stats.jsonl", []
+    lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+    lines = lines if re.search(rb'"checksum": "\w{16}"}', lines[-1]) else lines[:-1]
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, line {number}"
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    if last_step is not None and path.exists():
-        rows = [row for row in rows if row["step"] <= last_step]
-        with replacing_file(path) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            rows.append(checked(json.loads(line), where))
+        except (ValueError, RecursionError) as error:
+            told = error if isinstance(error, InputError) else f"{where} is damaged ({error})"
+            raise InputError(f"{told}; resuming the run writes it anew") from None
     return rows
+
+
+def write_stats(folder, rows):
+    """Makes stats.jsonl hold `rows`, those of the checkpoint that the run goes on from, and warns if it was damaged."""
+    path, text = Path(folder) / "stats.jsonl", "".join(map(_line, rows))
+    if not rows and not path.exists():
+        return
+    try:
+        read_stats(folder)
+    except InputError as error:
+        warnings.warn(f"{error}: done", stacklevel=2)
+    if not path.is_file() or path.read_bytes() != text.encode():
+        with writing(folder), replacing_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def append_stats(folder, row):
     """Writes a row to stats.jsonl, and to TensorBoard where it is installed."""
     with writing(folder), open(Path(folder) / "stats.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write(_line(row))
     if writer := _tensorboard(Path(folder) / "tensorboard"):
         for name, value in row.items():
             writer.add_scalar(name, value, row["step"])
         writer.flush()
+
+
+def _line(row):
+    return json.dumps(with_checksum(row)) + "\n"
 
 
 @functools.cache

@@ -1,7 +1,12 @@
 """Dataset zips, their cache, and folders of classes: every image in its place, and a name for whatever is wrong."""
 
+import itertools
 import json
+import os
 import random
+import shutil
+import sys
+import warnings
 import zipfile
 from io import BytesIO
 
@@ -28,14 +33,19 @@ def labelled(*labels):
     return [*zip(NAMES, labels)]
 
 
-def write_zip(path, images=X, names=NAMES, raw=(), how=zipfile.ZIP_STORED, text=None, **info):
-    """A dataset zip of five 4x4 images; `raw` replaces the bytes of members, `text` those of dataset.json."""
+def write_zip(path, images=X, names=NAMES, raw=(), how=zipfile.ZIP_STORED, text=None, more=(), below="", **info):
+    """A dataset zip of five 4x4 images; `raw` replaces the bytes of members, `text` those of dataset.json, `more` adds
+    members. All but those lie in the folder `below`."""
     info = {"labels": labelled(*LABELS), "classes": ["red", "green", "blue"], **info}
     with zipfile.ZipFile(path, "w", how) as archive:
         for name, image in sorted(zip(names, images), key=lambda row: row[0]):  # not the labels' order
-            archive.writestr(name, dict(raw).get(name) or png(image))
+            archive.writestr(below + name, dict(raw).get(name) or png(image))
         if text != "":
-            archive.writestr("dataset.json", text or json.dumps({k: v for k, v in info.items() if v is not None}))
+            info = {key: value for key, value in info.items() if value is not None}
+            archive.writestr(below + "dataset.json", text or json.dumps(info))
+        with warnings.catch_warnings(action="ignore"):  # zipfile warns of a second member of one name
+            for name, content in dict(more).items():
+                archive.writestr(name, content)
     return path
 
 
@@ -60,6 +70,12 @@ def test_a_zip_gives_images_in_the_order_of_its_labels(tmp_path):
     assert np.array_equal(again.images, 255 - X) and again.classes == ("red", "green", "blue")
 
 
+def test_dataset_json_is_read_where_it_lies_and_what_systems_leave_does_not_count(tmp_path):
+    more = ["__MACOSX/x/00/._a.png", "x/.DS_Store", "x/00/Thumbs.db", "x/README.md", "x/c.txt"]
+    data = load_images(write_zip(tmp_path / "tiny.zip", below="x/", more=dict.fromkeys(more, b"")))
+    assert np.array_equal(data.images, X) and data.labels.tolist() == LABELS
+
+
 def test_a_zip_is_scaled_on_demand(tmp_path):
     path = write_zip(tmp_path / "tiny.zip", images=[np.full((6, 6, 3), 40 * i, np.uint8) for i in range(5)])
     for size, side in ((3, 3), (None, 6), (3, 3)):  # sizes do not mix in the cache
@@ -73,7 +89,7 @@ def test_a_zip_is_scaled_on_demand(tmp_path):
     [
         (dict(text=""), r"tiny.zip has no dataset.json with the labels"),
         (dict(labels=labelled(2)), r"tiny.zip: dataset.json has no label for 00/a.png \(4 without label\)"),
-        (dict(labels=[*labelled(*LABELS), ("f.png", 0)]), r"names f.png, which is not in the zip \(1 missing\)"),
+        (dict(labels=[*labelled(*LABELS), ("f.png", 0)]), r"names f.png, which is not there \(1 missing\)"),
         (dict(labels=[*labelled(*LABELS), ("e.png", 1)]), r"dataset.json labels e.png twice"),
         (dict(labels=labelled(2, 0, 1, 3, 0)), r"label 3 of 01/d.PNG does not lie in 0..2"),
         (dict(labels=labelled(2, 0, 1, -1, 0)), r"label -1 of 01/d.PNG does not lie in 0..2"),
@@ -87,11 +103,27 @@ def test_a_zip_is_scaled_on_demand(tmp_path):
         (dict(labels=labelled(2, 0, 0, 0, 0), classes=None), r"tiny.zip: class '1' has no images"),
         (dict(classes=["red", "green", "red"]), r"must be a list of different names, got \['red', 'green', 'red'\]"),
         (dict(classes="rgb"), r"'classes' in dataset.json must be a list of different names, got 'rgb'"),
-        (dict(text='{"labels": null}'), r"dataset.json must hold 'labels'"),
+        (dict(text='{"labels": null}'), r"dataset.json has no labels \(null\)"),
+        (dict(text='[["a.png", 0]]'), r"dataset.json must hold 'labels'"),
+        (dict(text='{"labels": 7}'), r"dataset.json must hold 'labels'"),
+        (dict(text=f'{{"labels": [["e.png", {"9" * 5000}]]}}'), r"dataset.json must hold 'labels'"),
+        (dict(text="[" * 900), r"dataset.json must hold 'labels'"),
+        (dict(text="[" * 100_000), r"dataset.json holds more lists than there are images"),
+        (dict(text=" " * (2**24 + 1)), r"tiny.zip:dataset.json has 16,777,217 bytes, and 16,777,216 are the most"),
+        (dict(classes=list("rgbcmy")), r"dataset.json names 6 classes for 5 images; leave empty ones out"),
+        (dict(classes=["red", "green", "bl\nue"]), r"'bl\\nue' is no name for a class"),
+        (dict(classes=["red", "green", "\ud800"]), r"is no name for a class"),
+        (dict(classes=["red", "green", "x" * 256]), r"is no name for a class"),
         (dict(text='{"labels": [['), r"dataset.json must hold 'labels'"),
         (dict(names=[], labels=[]), r"tiny.zip holds no images"),
         (dict(raw={"01/c.png": png(X[0])[:-30]}), r"tiny.zip:01/c.png cannot be read as an image"),
-        (dict(raw={"01/c.png": b"no image"}), r"tiny.zip:01/c.png is not an image"),
+        (dict(raw={"01/c.png": b"no image"}), r"tiny.zip:01/c.png is not a PNG, .* image"),
+        (dict(raw={"01/c.png": bytes(2**25 + 1)}), r"tiny.zip:01/c.png has 33,554,433 bytes, and 33,554,432 are"),
+        (dict(more={"f.png": png(X[0])}), r"dataset.json has no label for f.png \(1 without label\)"),
+        (dict(more={"02/f.heic": b""}), r"tiny.zip: 02/f.heic is neither an image that can be read \(.*nor a text"),
+        (dict(more={"x/dataset.json": b"{}"}), r"holds several datasets, dataset.json and x/dataset.json"),
+        (dict(more={"e.png": png(X[0])}), r"tiny.zip holds e.png twice"),
+        (dict(how=zipfile.ZIP_BZIP2), r"00/a.png is packed in another way than stored or deflated"),
         (dict(raw={"01/c.png": png(np.zeros((5, 5, 3), np.uint8))}), r"c.png is 5x5 pixels.*00/b.png is 4x4.*size="),
         (dict(raw={"01/c.png": png(X[0][:3])}), r"01/c.png is 4x3 pixels, but all must be square"),
     ],
@@ -101,6 +133,16 @@ def test_what_is_wrong_with_a_zip_is_named(tmp_path, cache, changes, message):
     with pytest.raises(InputError, match=message):
         load_images(tmp_path / "tiny.zip")
     assert not cache.exists()  # nothing of it is kept
+
+
+def test_a_zip_behind_much_else_is_refused(tmp_path):
+    content = write_zip(tmp_path / "tiny.zip").read_bytes()
+    with open(tmp_path / "tiny.zip", "wb") as file:
+        file.truncate(2**28)  # takes no place on the disk
+        file.seek(2**28)
+        file.write(content)
+    with pytest.raises(InputError, match="tiny.zip is mostly something else than its members; pack it again"):
+        load_images(tmp_path / "tiny.zip")
 
 
 def damaged(whole, count):
@@ -127,7 +169,7 @@ def test_a_zip_damaged_anywhere_is_named(tmp_path, how):
         try:  # a time stamp, say, may change and leave all as it is
             assert equal(load_images(path), expected)
         except InputError as error:
-            assert "tiny.zip" in str(error)
+            assert "tiny.zip" in str(error) and "\n" not in str(error)
     for keep in (0, 0.1, 0.5, 0.99):
         path.write_bytes(content[: int(keep * len(content))])
         with pytest.raises(InputError, match="tiny.zip is a damaged zip file .* copy or download it again"):
@@ -176,65 +218,36 @@ def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch, c
     assert list(cache.iterdir()) == [] if full else (tmp_path / "file").read_text() == "in the way"  # no half entry
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Two classes; below `cat` a grey image, one with transparency, one nested; below `dog` a JPEG."""
-    files = {
-        "cat/2.png": png(X[0]),
-        "cat/1.PNG": png(X[1][..., 0]),
-        "cat/more/3.png": png(X[2]),
-        "cat/0.png": png(np.dstack([X[3], np.full((4, 4), 7, np.uint8)])),
-        "dog/a.jpeg": png(np.full((4, 4, 3), 90, np.uint8), "JPEG"),
-        "dog/notes.txt": b"not an image",
-        ".hidden/x.png": b"not an image either",
-        "cat/.ipynb_checkpoints/2.png": png(X[0]),
-        "dog/._a.jpeg": b"what macOS leaves",
-        "README.md": b"nor this",
-    }
-    for name, content in files.items():
-        (tmp_path / "pets" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "pets" / name).write_bytes(content)
-    return tmp_path / "pets"
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are killed where they can be forked")
+@pytest.mark.parametrize("older", [False, True])
+def test_the_cache_outlives_a_kill_at_any_moment_and_nothing_is_left_behind(tmp_path, cache, older):
+    """A process is killed before each of its changes to the disk in turn; the next one reads, mends and clears up."""
+    whole = ["classes.json", "images.npy", "labels.npy", "manifest.json"]
+    expected, ended, moment = load_images(path := write_zip(tmp_path / "tiny.zip")), False, 0
+    (entry,) = cache.iterdir()
+    while not ended:
+        if older:
+            (entry / "labels.npy").write_bytes(b"damaged")
+        else:
+            shutil.rmtree(entry)
+        if (child := os.fork()) == 0:
+            die_at(moment, cache)
+            load_images(path)
+            os._exit(0)
+        ended, moment = os.waitpid(child, 0)[1] == 0, moment + 1
+        assert equal(load_images(path), expected)
+        assert os.listdir(cache) == [entry.name] and sorted(os.listdir(entry)) == whole
+    assert moment > 8
 
 
-def test_a_folder_a_class(folder):
-    data = load_images(folder)
-    assert data.classes == ("cat", "dog") and data.source == "pets" and data.counts() == {"cat": 4, "dog": 1}
-    assert data.labels.tolist() == [0, 0, 0, 0, 1] and data.labels.dtype == np.int64
-    assert np.array_equal(data.images[0], X[3])  # 0.png, transparency dropped
-    assert np.array_equal(data.images[1], X[1][..., :1].repeat(3, 2))  # 1.PNG, grey
-    assert np.array_equal(data.images[2], X[0]) and np.array_equal(data.images[3], X[2])
-    assert np.array_equal(data.images[4], np.full((4, 4, 3), 90, np.uint8))
+def die_at(moment, folder):
+    """From now on: the process ends at its `moment`-th change of a file or folder below `folder`."""
+    changes = itertools.count()
 
+    def watch(event, given):
+        opened = event == "open" and isinstance(given[1], str) and "w" in given[1]
+        if opened or event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"):
+            if str(folder) in str(given[0]) and next(changes) == moment:
+                os._exit(9)
 
-def test_a_folder_is_scaled_on_demand(folder):
-    (folder / "dog" / "b.png").write_bytes(png(np.full((9, 5, 3), 200, np.uint8)))
-    with pytest.raises(InputError, match=r"dog/b.png is 5x9 pixels.*cat/0.png is 4x4.*size=\.\.\."):
-        load_images(folder)
-    images = load_images(folder, size=2).images
-    assert images.shape == (6, 2, 2, 3) and (images[4] == 90).all() and (images[5] == 200).all()
-    assert np.array_equal(images[2], Image.fromarray(X[0]).resize((2, 2), Image.LANCZOS))
-
-
-@pytest.mark.parametrize(
-    "name, content, problem",
-    [
-        ("cut.jpg", png(LARGE, "JPEG")[:300], "cannot be read as an image .*"),
-        ("deep.png", png(np.full((4, 4), 40_000, np.uint16)), "cannot be read as an image .*"),  # 16 bits a pixel
-        ("text.png", b"just text", "is not an image, whatever its name says"),
-        ("empty.jpg", b"", "is not an image, whatever its name says"),
-    ],
-)
-def test_a_file_that_is_no_usable_image_is_named(folder, name, content, problem):
-    (folder / "dog" / name).write_bytes(content)
-    with pytest.raises(InputError, match=f"dog/{name} {problem}; repair or remove it"):
-        load_images(folder)
-
-
-def test_folders_without_images_are_named(folder):
-    (folder / "eel").mkdir()
-    (folder / "eel" / "readme.txt").write_text("soon")
-    with pytest.raises(InputError, match="class folder 'eel' holds no PNG or JPEG file; fill it or"):
-        load_images(folder)
-    with pytest.raises(InputError, match="eel has no class folders"):
-        load_images(folder / "eel")
+    sys.addaudithook(watch)

@@ -62,11 +62,54 @@ def test_labelled_images_are_counted_and_taken_class_by_class():
     assert two.labels.tolist() == [0, 0, 1, 1, 2, 2] and np.array_equal(two.images, seven.images[[1, 4, 0, 3, 2, 6]])
     assert two.classes == seven.classes and two.source == seven.source
     told = r"test has fewer than 3 images of \{'a': 2, 'c': 2\}"
+    for kind in (np.int64, np.uint8, np.int32):
+        assert np.array_equal(seven.take(kind(2)).images, two.images)
     for per_class, message in ((0, "per_class must be a whole number of at least 1, not 0"), (3, told)):
         with pytest.raises(InputError, match=message):
             seven.take(per_class)
     with pytest.raises(AttributeError):
         seven.source = "other"  # frozen
+
+
+def test_labelled_images_always_have_names_and_fit_together():
+    x, names = random_images(3), ("cat", "dog")
+    for labels in ([0, 1, 1], np.array([0, 1, 1], np.uint8), np.array([0, 1, 1], np.int32)):
+        data = LabelledImages(x, labels, list(names), "test")
+        assert data.labels.dtype == np.int64 and data.labels.tolist() == [0, 1, 1] and data.classes == names
+    for given, told in (
+        ((x.astype(np.float32), [0, 1, 1], names), r"images must be uint8 \(N, H, W, 3\), not float32 \(3, 4, 4, 3\)"),
+        ((x[..., 0], [0, 1, 1], names), r"images must be uint8 \(N, H, W, 3\), not uint8 \(3, 4, 4\)"),
+        ((x, [0, 1], names), r"labels of 3 images must be whole numbers \(3,\), not int64 \(2,\)"),
+        ((x, [0.0, 1.0, 1.0], names), r"labels of 3 images must be whole numbers \(3,\), not float64 \(3,\)"),
+        ((x, [0, 1, 2], names), "labels go from 0 to 2, but there are 2 classes"),
+        ((x, [0, -1, 1], names), "labels go from -1 to 1, but there are 2 classes"),
+        ((x, [0, 1, 1], ("cat", "cat")), "classes of LabelledImages must be a list of different names"),
+        ((x, [0, 1, 1], None), "classes of LabelledImages must be a list of different names, got None"),
+        ((x, [0, 1, 1], "ab"), "classes of LabelledImages must be a list of different names, got 'ab'"),
+        ((x, [0, 1, 1], (0, 1)), "classes of LabelledImages must be a list of different names"),
+    ):
+        with pytest.raises(InputError, match=told):
+            LabelledImages(*given, "test")
+
+
+def test_the_home_folder_and_the_word_cifar10(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in ("pets", "cifar10"):
+        (tmp_path / folder / "cat").mkdir(parents=True)
+        (tmp_path / folder / "cat" / "1.png").write_bytes(png_bytes(random_images(1)[0]))
+    with zipfile.ZipFile(tmp_path / "cifar10-train.zip", "w") as archive:
+        archive.writestr("a.png", png_bytes(255 - random_images(1)[0]))
+        archive.writestr("dataset.json", json.dumps({"labels": [["a.png", 0]], "classes": ["cat"]}))
+    monkeypatch.setenv("GSOC_KD_DATA", "~")
+    monkeypatch.setenv("GSOC_KD_CACHE", "~/kept")
+    assert np.array_equal(load_images("~/pets").images, random_images(1))
+    assert np.array_equal(load_images().images, 255 - random_images(1))
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+    assert np.array_equal(load_images("cifar10", root="~").images, 255 - random_images(1))
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match="'cifar10' means .* is ./cifar10"):  # the word, but not without another
+        assert np.array_equal(load_images("cifar10").images, 255 - random_images(1))
+    assert np.array_equal(load_images("./cifar10").images, random_images(1))
 
 
 def test_other_things_than_images_are_refused(tmp_path):
@@ -76,6 +119,12 @@ def test_other_things_than_images_are_refused(tmp_path):
         (tmp_path / "nothing", {}, "nothing does not exist; give 'cifar10', a dataset zip or a folder"),
         ("cifar10", {"split": "validation"}, "split must be 'train' or 'test', got 'validation'"),
         (tmp_path, {"size": 0}, "size must be a whole number of at least 1, not 0"),
+        (tmp_path, {"size": 2.0}, "size must be a whole number of at least 1, not 2.0"),
+        (None, {}, "the images' source must be a path, not None"),
+        (7, {}, "the images' source must be a path, not 7"),
+        ("a\0b", {}, "is not a path that can be used"),
+        ("x" * 5000, {}, "is not a path that can be used"),
+        ("~no-such-user/x", {}, "is not a path that can be used"),
     ):
         with pytest.raises(InputError, match=told):
             load_images(source, **given)

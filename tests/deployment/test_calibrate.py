@@ -127,7 +127,7 @@ def test_calibrate_measures_every_source(given, judge, capsys):
     assert row["agreement"]["draws"][1] == round((found == exact).mean(), 6)
     once = module.calibrate(**{**given, "draws": 1})
     assert once["rows"][0]["agreement"]["std"] is None and "±" not in module.table(once)
-    assert "60 real test images; 6 pictures a calibration, one draw. Measured by `cal" in module.table(once)
+    assert "60 real test images; 6 images for each calibration, one draw. Measured by `cal" in module.table(once)
     for row in result["rows"]:
         for key in ("accuracy", "accuracy_lost", "agreement"):
             values = row[key]["draws"]

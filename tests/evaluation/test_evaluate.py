@@ -2,7 +2,8 @@
 
 import functools
 import json
-import time
+import random
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,16 +14,18 @@ from torch import nn
 
 from gsoc_kd.core.files import InputError
 from gsoc_kd.data.images import CIFAR10_CLASSES, LabelledImages, load_images, to_float
+from gsoc_kd.evaluation.agreement import agreement
 from gsoc_kd.evaluation.classifier import EMBEDDED, accuracy, features, load_judge
 from gsoc_kd.evaluation.evaluate import evaluate
 from gsoc_kd.evaluation.metrics import frechet_distance, kernel_distance, statistics
-from gsoc_kd.evaluation.neighbours import precision_recall
+from gsoc_kd.evaluation.neighbours import density_coverage, precision_recall
 from gsoc_kd.evaluation.reference import compute_reference, judge_scores, load_reference
-from gsoc_kd.evaluation.table import cost, floor_row, speed, table
+from gsoc_kd.evaluation.table import cost, floor_row, per_class_table, table
 from gsoc_kd.pairs.make import draw_latents, draw_pictures
 from gsoc_kd.teachers.black_box import Teacher, black_box
 
 CLASSES = ("red", "green", "blue")
+MODULE = sys.modules["gsoc_kd.evaluation.evaluate"]
 PER_CLASS = 400
 
 
@@ -120,7 +123,7 @@ def test_a_reference_that_does_not_fit_is_refused(folder, tmp_path):
         load_reference(tmp_path)
     with pytest.raises(InputError, match="made with judge [0-9a-f]{12}, but the judge here is [0-9a-f]{12};"):
         load_reference(folder, TinyJudge(gain=2))
-    with pytest.raises(InputError, match="train and test differ in classes or size"):
+    with pytest.raises(InputError, match="test has the classes .* but train has"):
         compute_reference(FEW, OTHER, JUDGE, tmp_path)
     assert not list(tmp_path.iterdir())
     about = json.loads((folder / "reference.json").read_text())
@@ -142,7 +145,8 @@ def test_real_images_replayed_are_perfect():
     scores = against(replay(real), real=real)
     assert scores["cifar_fd"] < 1e-9 and max(scores["cifar_fd_per_class"].values()) < 1e-9
     assert abs(scores["cifar_kid"]["mean"]) < 1e-3
-    assert (scores["cifar_precision"], scores["cifar_recall"]) == (1, 1)
+    assert (scores["cifar_precision"], scores["cifar_recall"], scores["cifar_coverage"]) == (1, 1, 1)
+    assert scores["cifar_fd_mean"] + scores["cifar_fd_cov"] == scores["cifar_fd"] and scores["cifar_density"] > 1
     assert scores["cifar_precision_recall_images"] == 1200 and 1 < scores["cifar_is"]["mean"] < 3
     assert scores["class_agreement"] == 1 and scores["class_agreement_per_class"] == dict.fromkeys(CLASSES, 1.0)
     assert (scores["images"], scores["per_class"], scores["seed"]) == (1200, 400, 1000)
@@ -187,6 +191,7 @@ def test_precision_and_recall_use_equally_many_of_each_class(folder):
         scores = judge_scores(reference, found, logits, np.repeat(np.arange(3), count), JUDGE)
         real, ours = (x.reshape(3, -1, 12)[:, :used].reshape(-1, 12) for x in (reference.features, found))
         assert (scores["cifar_precision"], scores["cifar_recall"]) == precision_recall(real, ours)
+        assert (scores["cifar_density"], scores["cifar_coverage"]) == density_coverage(real, ours)
         assert scores["cifar_precision_recall_images"] == 3 * used and 0.5 < scores["cifar_recall"] < 1
 
 
@@ -197,7 +202,9 @@ def test_a_teacher_is_agreed_with_pair_by_pair_and_as_a_set():
     assert (same["l1"], same["feature_distance"], same["images"], same["seed"]) == (0, 0, 1200, 1000)
     assert same["l1_other_noise"] > 1 and same["feature_distance_other_noise"] > 0.01
     assert scores["cifar_fd_to_teacher"] == scores["cifar_fd_to_teacher_floor"] > 0
-    assert {key: scores[key] for key in plain} == plain and len(scores) == len(plain) + 3
+    assert {key: scores[key] for key in plain} == plain and len(scores) == len(plain) + 5
+    parts = scores["cifar_fd_to_teacher_mean"], scores["cifar_fd_to_teacher_cov"]
+    assert scores["cifar_fd_to_teacher"] == pytest.approx(sum(parts)) and min(parts) > 0
     drawn = (draw_pictures(black_box(network), PER_CLASS, seed)[0] for seed in (1000, 1001))  # other noise, by hand
     by_hand = frechet_distance(*(statistics(features(images, JUDGE)[0]) for images in drawn))
     assert scores["cifar_fd_to_teacher"] == pytest.approx(by_hand, rel=1e-6)
@@ -231,7 +238,7 @@ def test_fid_and_inception_score(monkeypatch):
             assert weights == "weights.pth"
             super().__init__(gain=100)  # certain of every image
 
-    monkeypatch.setitem(evaluate.__globals__, "InceptionFeatures", Stub)
+    monkeypatch.setattr(MODULE, "InceptionFeatures", Stub)
     scores = against(replay(coloured(PER_CLASS, 2)), real=coloured(800, 3), inception="weights.pth")
     for one in (scores, scores["floor"]):
         assert one["fid"] == pytest.approx(one["cifar_fd"] * 100**2, rel=1e-3)
@@ -239,13 +246,111 @@ def test_fid_and_inception_score(monkeypatch):
     assert scores["inception_network"] == {"name": "stub", "hash": "00"}
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_classes_are_matched_by_name_in_whatever_order_they_come(order):
+    names = tuple(CLASSES[c] for c in order)
+    shown = replace(replay(coloured(PER_CLASS, 2), order), classes=names)  # label i is the colour names[i]
+    plain = score(replace(replay(coloured(PER_CLASS, 2)), classes=CLASSES))
+    assert score(shown) == plain and not plain["classes_by_number"] and plain["class_agreement"] == 1
+    labels = np.argsort(order)[TEST.labels]
+    turned = score(replay(coloured(PER_CLASS, 2)), test=replace(TEST, labels=labels, classes=names))
+    assert turned == plain | {"classes_by_number": True}  # and this generator has no names
+    images = coloured(50, 3)
+    turned = replace(images, labels=np.argsort(order)[images.labels], classes=names)
+    assert accuracy(JUDGE, images) == accuracy(JUDGE, turned) == 1
+
+
+def test_twelve_folders_that_are_numbers_are_twelve_classes_by_name():
+    twelve = tuple(map(str, range(12)))
+    rng, labels = np.random.default_rng(0), np.repeat(np.arange(12), 100)
+    levels = (labels * 20)[:, None, None, None]
+    images = (levels + rng.integers(0, 12, (1200, 8, 8, 3))).astype(np.uint8)
+    natural = LabelledImages(images, labels, twelve, "natural")
+    lexical = replace(natural, labels=np.argsort(np.argsort(twelve))[labels], classes=tuple(sorted(twelve)))
+    shown = (iter(images[labels == c]) for c in range(12))
+    shown = list(shown)
+    box = Teacher(lambda z, y: np.stack([next(shown[c]) for c in y.tolist()]), 4, 12, 8, twelve)
+    scores = evaluate(box, real=lexical, per_class=100, judge=JUDGE, progress=False)
+    assert max(scores["cifar_fd_per_class"].values()) < 1e-6 and not scores["classes_by_number"]
+    assert list(scores["cifar_fd_per_class"]) == sorted(twelve)
+
+
+def test_names_that_are_missing_are_said(capfd):
+    bare = score(replay(coloured(PER_CLASS, 2)), progress=True)
+    assert bare["classes_by_number"]
+    assert "replay: classes without names are taken in this order: red, green, blue\n" in capfd.readouterr().err
+    named = replace(replay(coloured(PER_CLASS, 2)), classes=CLASSES)
+    assert not score(named, progress=True)["classes_by_number"] and "without names" not in capfd.readouterr().err
+
+
+def test_the_callers_networks_and_random_state_are_left_as_they_were():
+    generator, teacher, judge = (kind().train() for kind in (functools.partial(TinyGenerator, 4),) * 2 + (TinyJudge,))
+    generator.linear.eval()  # a part that is frozen stays frozen
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    score(generator, teacher=teacher, judge=judge, test=TEST)
+    agreement(generator, teacher, per_class=10, judge=judge, progress=False)
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+    assert generator.training and not generator.linear.training and judge.training
+    assert teacher.training and teacher.linear.training
+
+
+class Colours(TinyJudge):
+    """Stands for EfficientNet, which is too slow for so many images."""
+
+    name, digest = "colours", "00"
+
+    def __init__(self):
+        super().__init__(gain=10)
+
+
+def test_imagenet_fd_is_the_distance_in_the_other_space(monkeypatch):
+    monkeypatch.setattr(MODULE, "ImageNetFeatures", Colours)
+    network = TinyGenerator(z_dim=4)
+    scores = against(network, real=coloured(800, 3), imagenet=True, teacher=network)
+    for end in ("", "_mean", "_cov", "_to_teacher", "_to_teacher_mean", "_to_teacher_cov", "_to_teacher_floor"):
+        assert scores[f"imagenet_fd{end}"] == pytest.approx(scores[f"cifar_fd{end}"] * 10**2, rel=1e-3), end
+    assert scores["floor"]["imagenet_fd"] == pytest.approx(scores["floor"]["cifar_fd"] * 10**2, rel=1e-3)
+    assert scores["imagenet_network"] == {"name": "colours", "hash": "00"}
+
+
+def test_cas_learns_from_the_generated_images_and_is_tested_on_the_real_ones(monkeypatch):
+    given, network = [], TinyGenerator()
+    monkeypatch.setattr(MODULE, "PER_CLASS", 40)
+    monkeypatch.setattr(MODULE, "cas", lambda *args, **more: given.append((args, more)) or {"cas": 0.5})
+    scores = score(network, cas_epochs=3)
+    (train, test, epochs), options = given[0]
+    assert (scores["cas"], epochs, test, options) == (0.5, 3, TEST, {"device": None, "progress": False})
+    images, labels = draw_pictures(black_box(network), 40, 1000)
+    assert train.images.shape == images.shape and np.array_equal(train.labels, labels) and train.classes == CLASSES
+
+
+def test_one_teachers_images_are_generated_once_for_its_students():
+    teacher, asked = replace(black_box(TinyGenerator(z_dim=4)), classes=CLASSES), []
+    counted = replace(teacher, draw=lambda z, y: asked.append(len(y)) or teacher.draw(z, y))
+    one, two = TinyGenerator(z_dim=4), TinyGenerator(z_dim=4)
+    first, second = (score(network, teacher=counted) for network in (one, two))
+    assert sum(asked) == 2 * 1200 and first["cifar_fd_to_teacher"] != second["cifar_fd_to_teacher"]
+    assert score(one, teacher=teacher, seed=3)["agreement"]["seed"] == 3  # not what is kept of another seed
+    score(one, teacher=counted)
+    unknown = replace(counted, digest=None)  # no network of ours: it is asked every time
+    assert score(one, teacher=unknown) == first and sum(asked) == 6 * 1200
+    score(one, teacher=counted)
+    with torch.no_grad():
+        teacher.network.linear.bias += 1  # trained on since
+    changed = score(one, teacher=counted)
+    assert sum(asked) == 8 * 1200 and changed["cifar_fd_to_teacher"] != first["cifar_fd_to_teacher"]
+    liar = replace(counted, draw=lambda z, y: teacher.draw(z, (y + 1) % 3))  # the same weights
+    assert score(one, teacher=liar)["agreement"] != changed["agreement"]
+
+
 box = functools.partial(Teacher, lambda z, y: None, z_dim=4, num_classes=3, resolution=8)
 
 
 REFUSED = [
-    ("draws 2 classes .*, but train has 3 classes .*; give real=", dict(generator=box(num_classes=2))),
+    ("generates 2 classes .*, but train has 3 classes .*; give real=", dict(generator=box(num_classes=2))),
     ("'x', 'y', 'z'", dict(generator=box(classes=("x", "y", "z")))),
-    ("draws 16 pixels a side, but train has 8; give real=.*size=16", dict(generator=box(resolution=16))),
+    ("generates 16 pixels a side, but train has 8; give real=.*size=16", dict(generator=box(resolution=16))),
     ("333, but 12 features a class, subsets of 1,000 images need at least 334 of each", dict(per_class=333)),
     ("per_class must be a whole number of at least 1, not True", dict(per_class=True)),
     ("per_class must be a whole number of at least 1, not 400.0", dict(per_class=400.0)),
@@ -255,7 +360,13 @@ REFUSED = [
     ("test=... needs the real images themselves", dict(real=None, judge=None, test=FEW)),
     ("train has 300 of 'red', but .* need at least 334 of each", dict(real=coloured(300, 0))),
     ("need test=, or 800 real images a class", dict(real=FEW, neighbours="n.png")),
-    ("train and test differ in classes or size", dict(real=FEW, test=OTHER)),
+    ("test has the classes .'a', 'b', 'c'., but train has", dict(real=FEW, test=OTHER)),
+    ("test and train differ in size, 4 and 8 pixels", dict(test=replace(TEST, images=TEST.images[:, :4, :4]))),
+    ("CAS needs real test images: give test=load_images", dict(cas_epochs=1)),
+    ("cas_epochs must be a whole number of at least 1, not 0", dict(cas_epochs=0, test=TEST)),
+    ("seed must be a whole number of at least 0, not -1", dict(seed=-1)),
+    ("batch must be a whole number of at least 1, not 0", dict(batch=0)),
+    ("compared pair by pair: classes .'red', .* and .'x', 'y', 'z'.", dict(teacher=box(classes="xyz", z_dim=6))),
     ("test has fewer than 400 images", dict(real=FEW, test=coloured(300, 1, "test"))),
     ("2,048 Inception features need at least 683", dict(real=FEW, per_class=682, inception="nowhere.pth")),
     ("nowhere.pth is no file of", dict(real=FEW, per_class=700, inception="nowhere.pth")),
@@ -271,7 +382,7 @@ def test_what_cannot_be_scored_is_refused(tmp_path, monkeypatch, message, option
     assert not list(tmp_path.iterdir())
 
 
-def test_cost_counts_parameters_and_multiplications_and_speed_images_a_second():
+def test_cost_counts_parameters_and_multiplications():
     network = TinyGenerator(z_dim=6).train()
     assert cost(network) == {"parameters": 9 * 192 + 192, "macs": 9 * 192} and network.training
     network.conv = nn.Conv2d(3, 6, 3, padding=1, groups=3)
@@ -280,15 +391,6 @@ def test_cost_counts_parameters_and_multiplications_and_speed_images_a_second():
     assert cost(network)["macs"] == 9 * 192 + 8 * 8 * 6 * 9  # each output channel reads one input channel
     assert cost(box()) == {"parameters": None, "macs": None}
     assert cost(box(network=TinyGenerator()))["macs"] == 9 * 192
-    shapes = []
-
-    def draw(z, y):
-        shapes.append((tuple(z.shape), sorted(set(y.tolist()))))
-        time.sleep(0.01)
-        return np.zeros((len(z), 8, 8, 3), np.uint8)
-
-    assert 100 < speed(Teacher(draw, 4, 3, 8), batch=32, seconds=0) < 32 / 0.01
-    assert shapes == [((32, 4), [0, 1, 2])] * 4  # a warm-up and three batches
 
 
 def test_the_table():
@@ -300,16 +402,44 @@ def test_the_table():
     rows[1] |= {"class_agreement": None, "images": 10000, "reference": {"split": "train", "images": 50000}}
     *shown, _, last = table(rows).splitlines()
     assert shown == [
-        "| | parameters | MACs an image | images/s | CIFAR-FD | class agreement | CIFAR-recall |",
+        "| | parameters | MACs an image | images/s | CIFAR-FD | class accuracy | CIFAR-recall |",
         "|---|--:|--:|--:|--:|--:|--:|",
         "| floor | – | – | – | 0.12 | 91.5% | 78.8% |",
         "| teacher | 20.2 M | 4 G | 25 | 3.46 | – | – |",
         "| small | 999 | 57 k | 4,321 | 12.00 | – | – |",
     ]
-    assert last.startswith("CIFAR-FD and CIFAR-recall are measured in the features of this package's own judge")
-    assert last.endswith("; 10,000 images a row, against 50,000 real ones (train).")
+    assert last.startswith("CIFAR-FD and CIFAR-recall are measured in the features of this package's own evaluation cl")
+    assert last.endswith("; 10,000 images for each row, against 50,000 real ones (train).")
     rows[0]["images"] = 9000
     assert "recall; floor: 9,000 images, teacher: 10,000 images, against" in table(rows)
+
+
+def test_a_column_that_only_some_tables_have_is_there_where_a_generator_has_the_score():
+    floor = {"name": "floor", "cifar_fd": 0.1, "cas": 0.9, "cas_epochs": 8, "cas_images": 50_000}
+    student = {"name": "s", "parameters": 9, "macs": 9, "images_per_second": 9, "cifar_fd": 2.0}
+    assert "CAS" not in table([floor, student]) and "teacher" not in table([floor, student])
+    more = {"cifar_fd_to_teacher": 1.5, "imagenet_fd": 3.25, "cas": 0.75, "cas_epochs": 8, "cas_images": 50_000}
+    shown = table([floor, student | more]).splitlines()
+    assert shown[0].endswith("| CIFAR-FD | CIFAR-FD to teacher | ImageNet-FD | class accuracy | CAS | CIFAR-recall |")
+    assert shown[2].endswith("| 0.10 | – | – | – | 90.0% | – |")
+    assert shown[3].endswith("| 2.00 | 1.50 | 3.25 | – | 75.0% | – |")
+    assert shown[-1].endswith("; CAS: 8 epochs of 50,000 images.")
+
+
+def test_each_class_has_the_real_images_value_beside_it():
+    real = {"cifar_fd_per_class": {"cat": 0.5, "dog": 0.25}, "class_agreement_per_class": {"cat": 0.8, "dog": 0.9}}
+    one = {"cifar_fd_per_class": {"cat": 4, "dog": 2.5}, "class_agreement_per_class": {"cat": 0.5, "dog": 0.25}}
+    assert per_class_table({"student": one | {"floor": real}}).splitlines() == [
+        "| | CIFAR-FD, real test images | CIFAR-FD, student "
+        "| class accuracy, real test images | class accuracy, student |",
+        "|---|--:|--:|--:|--:|",
+        "| cat | 0.50 | 4.00 | 80.0% | 50.0% |",
+        "| dog | 0.25 | 2.50 | 90.0% | 25.0% |",
+        "| mean | 0.38 | 3.25 | 85.0% | 37.5% |",
+    ]
+    both = per_class_table({"teacher": {**real, "floor": None}, "student": {**one, "class_agreement_per_class": None}})
+    assert both.splitlines()[0] == "| | CIFAR-FD, teacher | CIFAR-FD, student | class accuracy, teacher |"
+    assert per_class_table({"new": {"floor": None}}) == ""
 
 
 def test_the_bundled_reference_is_of_the_bundled_classifier_and_both_are_the_default():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import linalg
 from torch import nn
 
 from gsoc_kd.core.files import InputError
@@ -50,6 +51,19 @@ def test_frechet_of_diagonal_shifted_identical_degenerate_and_rotated_gaussians(
     assert metrics.frechet_distance(gaussian([0, 0], a), gaussian([0, 0], b)) == pytest.approx(20 - 2 * root, abs=1e-12)
     with pytest.raises(InputError, match="different networks: 2 and 16 features"):
         metrics.frechet_distance(unit, metrics.statistics(x))
+
+
+def test_the_two_terms_are_the_shift_and_what_differs_in_spread():
+    a, b = gaussian([0, 0], np.diag([1, 4])), gaussian([3, 4], np.diag([9, 4]))
+    assert metrics.frechet_terms(a, b) == pytest.approx((25, (1 - 3) ** 2))
+    both = {"fd": 29, "fd_mean": 25, "fd_cov": 4}
+    assert metrics.frechet_scores("fd", a, b) == pytest.approx(both) and metrics.frechet_distance(a, b) == 29
+    assert metrics.frechet_terms(a, gaussian([3, 4], a.cov)) == pytest.approx((25, 0), abs=1e-9)
+    x, y = random_features(300, 12, seed=1), random_features(200, 12, seed=2, shift=0.7)
+    a, b = metrics.statistics(x), metrics.statistics(y)
+    root = linalg.sqrtm(a.cov @ b.cov).real  # scipy's matrix root, which ours does without
+    spread = np.trace(a.cov + b.cov - 2 * root)
+    assert metrics.frechet_terms(a, b) == pytest.approx((((x.mean(0) - y.mean(0)) ** 2).sum(), spread), rel=1e-8)
 
 
 def test_frechet_agrees_with_torchmetrics():

@@ -7,7 +7,7 @@ from test_classifier import Brightness
 
 from gsoc_kd.core.files import InputError
 from gsoc_kd.data.images import LabelledImages
-from gsoc_kd.evaluation.neighbours import copying, nearest, neighbour_grid, precision_recall
+from gsoc_kd.evaluation.neighbours import copying, density_coverage, nearest, neighbour_grid, precision_recall
 
 
 def line(*places):
@@ -64,6 +64,41 @@ def test_precision_and_recall_are_torch_fidelitys(k):
     options = dict(prc_neighborhood=k, prc_batch_size=100, save_cpu_ram=True, verbose=False)
     theirs = prc.prc_features_to_metric(torch.from_numpy(generated), torch.from_numpy(real), **options)
     assert (theirs["precision"], theirs["recall"]) == pytest.approx(FIDELITY[k], abs=1e-6)
+
+
+def test_density_and_coverage_counted_by_hand():
+    real = line(0, 1, 10, 12)  # k=1: [-1, 1], [0, 2], [8, 12], [10, 14]
+    generated = line(0.5, 1.5, 11, 50, 60)  # in 2, 1, 2, 0, 0 balls; every ball has one
+    assert density_coverage(real, generated, k=1) == (5 / 5, 4 / 4)
+    # roles swapped, [-0.5, 1.5] has 0 and 1, [0.5, 2.5] has 1, [1.5, 20.5] has 10 and 12, two balls have none
+    assert density_coverage(generated, real, k=1) == (5 / 4, 3 / 5)
+    with pytest.raises(InputError, match="too few images: 4 and 5 for k=5"):
+        density_coverage(real, generated)
+    with pytest.raises(InputError, match="k must be .* at least 1, not 0"):
+        density_coverage(real, generated, k=0)
+
+
+def test_an_outlier_costs_density_little_and_covers_nothing():
+    a, b = np.random.default_rng(2).normal(size=(2, 600, 3))
+    density, coverage = density_coverage(a, b)
+    assert density == pytest.approx(1, abs=0.1) and coverage == pytest.approx(1 - 0.5**5, abs=0.03)  # their lemma 2
+    assert density_coverage(a, a + 100) == (0, 0) and density_coverage(a, np.zeros_like(a))[1] < 0.1
+    outlier = np.concatenate([b[:-1], [[9.0, 9, 9]]])
+    assert density_coverage(a, outlier) == pytest.approx((density, coverage), abs=0.01)
+
+
+OF_PRDC = {3: (1911 / 1500, 462 / 600), 5: (3219 / 2500, 524 / 600)}  # of the authors' package, prdc 0.2
+
+
+@pytest.mark.parametrize("k", OF_PRDC)
+def test_density_and_coverage_are_their_authors(k):
+    rng = np.random.default_rng(0)
+    real, generated = rng.normal(size=(600, 8)), rng.normal(size=(500, 8)) * 0.8 + 0.3
+    assert density_coverage(real, generated, k) == pytest.approx(OF_PRDC[k], abs=1e-12)
+    apart = np.linalg.norm(real[:, None] - generated, axis=2)  # the formulas written out, (N, M)
+    radii = np.sort(np.linalg.norm(real[:, None] - real, axis=2), axis=1)[:, k]
+    inside = apart <= radii[:, None]
+    assert density_coverage(real, generated, k) == pytest.approx((inside.sum() / (k * 500), inside.any(1).mean()))
 
 
 def test_copies_are_nearer_than_new_images():

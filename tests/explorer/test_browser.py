@@ -6,6 +6,7 @@ settings of their own in a temporary folder.
 
 import base64
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -16,15 +17,16 @@ import subprocess
 import sys
 import time
 import tomllib
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
 
-from gsoc_kd.core.figures import grid, png_bytes
 from gsoc_kd.data.images import CIFAR10_CLASSES
-from gsoc_kd.explorer.points import picture
+from gsoc_kd.explorer import explore, picture
+from gsoc_kd.explorer.views import difference, enlarged
 from gsoc_kd.teachers.load import load_student, load_teacher
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,10 +63,23 @@ def lab(browser, tmp_path_factory):
 @pytest.fixture(scope="module")
 def app(browser, tmp_path_factory):
     """Address of the page, served by the very command of `make app`."""
+    yield from served(voila(), tmp_path_factory.mktemp("app"), "")
+
+
+@pytest.fixture(scope="module")
+def small_app(tmp_path_factory):
+    """(address, log) of the page with room for three visitors, of whom the fixture is the first."""
+    here = tmp_path_factory.mktemp("small_app")
+    few = "--FewKernels.most=3", "--VoilaConfiguration.default_pool_size=1"
+    for address in served([*voila(), *few], here, ""):
+        yield address, here / "log"
+
+
+def voila():
+    """The command of `make app`, for a port of the tests."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (recipe,) = re.findall(r"^\t\$\(RUN\) (voila .*) \$\(ARGS\)$", makefile, re.M)
-    command = [sys.executable, "-m", *shlex.split(recipe), "--no-browser", "--Voila.ip=127.0.0.1", "--port={port}"]
-    yield from served(command, tmp_path_factory.mktemp("app"), "")
+    return [sys.executable, "-m", *shlex.split(recipe), "--no-browser", "--Voila.ip=127.0.0.1", "--port={port}"]
 
 
 def served(command, here, path):
@@ -115,7 +130,7 @@ class Visitor(contextlib.AbstractContextManager):
         self.page.get_by_role("button", name=name, exact=True).click(click_count=times)
 
     def pictures(self):
-        """The bytes of the images on the page, student first."""
+        """The bytes of the images on the page: student, teacher, difference."""
         shown = self.page.evaluate("""async () => Promise.all([...document.querySelectorAll('img.widget-image')].map(
             async image => { const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
                              return btoa(String.fromCharCode(...bytes)) }))""")
@@ -128,6 +143,11 @@ class Visitor(contextlib.AbstractContextManager):
             assert time.monotonic() < end, f"the page shows other images ({[len(png) for png in shown]} bytes)"
             self.page.wait_for_timeout(50)
 
+    def kernel(self):
+        """The id of the page's kernel."""
+        page = self.page.locator("#jupyter-config-data").text_content()
+        return json.loads(page)["kernelId"]
+
     def check(self):
         """Nothing went wrong on the page."""
         errors = "[data-mime-type='application/vnd.jupyter.stderr'], [data-mime-type='application/vnd.jupyter.error']"
@@ -137,42 +157,86 @@ class Visitor(contextlib.AbstractContextManager):
 
 @pytest.fixture(scope="module")
 def drawn():
-    """drawn(class name, seed, ...) -> the two PNGs that the page must show, student first."""
+    """drawn(class name, seed, ...) -> the three PNGs that the page must show: student, teacher, difference."""
     generators = load_student(), load_teacher()
 
-    def both(name, seed=0, **places):
+    def all_three(name, seed=0, smooth=True, **places):
         shown = [picture(generator, seed, CIFAR10_CLASSES.index(name), **places) for generator in generators]
-        return [png_bytes(grid(image[None], columns=1, scale=8, pad=0)) for image in shown]
+        return [enlarged(image, smooth=smooth) for image in (*shown, difference(*shown)[0])]
 
-    return both
+    return all_three
 
 
-def play(visitor, drawn):
+@pytest.fixture(scope="module")
+def wall():
+    """The wall on which the page opens."""
+    return explore(teacher=None).parts.wall
+
+
+def samples_seen(page):
+    """How many buttons of the wall show a part of its image."""
+    return page.evaluate("""() => [...document.querySelectorAll('.gsoc-kd-cell')].filter(cell => {
+        const look = getComputedStyle(cell), place = cell.getBoundingClientRect();
+        return look.backgroundImage.startsWith('url("data:image/png') && place.width > 40 && place.height > 40;
+    }).length""")
+
+
+def play(visitor, drawn, wall):
     """What a hand does, on whichever page: every control changes the images to what they must be."""
     page = visitor.page
-    visitor.wait_for(*drawn("airplane"))
-    for name in ("ship", "horse"):
-        visitor.click(name)
-        visitor.wait_for(*drawn(name))
+    label, seed = wall.best()
+    visitor.wait_for(*drawn(CIFAR10_CLASSES[label], seed))
+    assert samples_seen(page) == 60
+    assert page.get_by_text("the evaluation classifier sees").count() == 2
+    for name, column in (("ship", 0), ("automobile", 5), ("horse", 2)):
+        seed = int(wall.seeds[CIFAR10_CLASSES.index(name), column])
+        visitor.click(f"{name} {seed}")
+        visitor.wait_for(*drawn(name, seed))
     with page.expect_download() as download:
         page.get_by_role("link", name="save PNG").first.click()
-    assert download.value.suggested_filename == "gsoc_kd-student-horse-seed0.png"
-    assert Path(download.value.path()).read_bytes() == drawn("horse")[0]
+    assert download.value.suggested_filename == f"gsoc_kd-student-horse-seed{seed}.png"
+    assert Path(download.value.path()).read_bytes() == drawn("horse", seed)[0]
+    visitor.click("squares")
+    visitor.wait_for(*drawn("horse", seed, smooth=False))
+    visitor.click("smooth")
+    visitor.wait_for(*drawn("horse", seed))
+    drag(visitor, "walk")
     page.get_by_label("second class").select_option("ship")
-    mix = page.locator(".widget-slider", has_text="mix").locator(".widget-readout")
-    mix.fill("0.4")
-    mix.press("Enter")
+    slider(page, "mix").locator(".widget-readout").fill("0.4")
+    slider(page, "mix").locator(".widget-readout").press("Enter")
+    slider(page, "walk").locator(".widget-readout").fill("0")
+    slider(page, "walk").locator(".widget-readout").press("Enter")
     between = dict(to=CIFAR10_CLASSES.index("ship"), mix=0.4)
-    visitor.wait_for(*drawn("horse", **between))
-    seed = page.locator(".widget-slider", has_text=re.compile(r"^\s*seed")).locator(".widget-readout")
-    assert seed.inner_text() == "0"
+    visitor.wait_for(*drawn("horse", seed, **between))
+    readout = slider(page, "seed").locator(".widget-readout")
+    assert readout.inner_text() == str(seed)
     visitor.click("new seed")
-    page.wait_for_function("readout => readout.innerText != '0'", arg=seed.element_handle())
-    visitor.wait_for(*drawn("horse", seed=int(seed.inner_text()), **between))
+    page.wait_for_function(f"readout => readout.innerText != '{seed}'", arg=readout.element_handle())
+    visitor.wait_for(*drawn("horse", seed=int(readout.inner_text()), **between))
     visitor.check()
 
 
-def test_notebook_00_in_jupyterlab(lab, browser, drawn):
+def slider(page, name):
+    return page.locator(".widget-slider", has_text=re.compile(rf"^\s*{name}"))
+
+
+def drag(visitor, name):
+    """Drags a slider to its right end: the student follows before the finger is lifted."""
+    mouse, before = visitor.page.mouse, visitor.pictures()[0]
+    handle = slider(visitor.page, name).locator(".noUi-handle").bounding_box()
+    mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
+    mouse.down()
+    seen, end = {before}, time.monotonic() + PATIENCE
+    for step in range(1, 9):
+        mouse.move(handle["x"] + handle["width"] / 2 + 10 * step, handle["y"] + handle["height"] / 2)
+        while len(seen) <= step and visitor.pictures()[0] in seen:
+            assert time.monotonic() < end, "the image does not follow the drag"
+            visitor.page.wait_for_timeout(20)
+        seen.add(visitor.pictures()[0])
+    mouse.up()
+
+
+def test_notebook_00_in_jupyterlab(lab, browser, drawn, wall):
     with Visitor(browser, f"{lab}/tree/00_sample_the_student.ipynb") as visitor:
         page = visitor.page
         page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
@@ -180,44 +244,120 @@ def test_notebook_00_in_jupyterlab(lab, browser, drawn):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem").filter(has_text="Run All Cells").first.click()
         page.locator("img.widget-image").first.wait_for(state="attached")
-        play(visitor, drawn)
+        play(visitor, drawn, wall)
 
 
-def test_the_web_page_shows_the_explorer_and_no_code_and_twenty_fast_clicks_do_not_break_it(app, browser, drawn):
+def test_the_web_page_shows_the_explorer_and_no_code_and_twenty_fast_clicks_do_not_break_it(app, browser, drawn, wall):
     address = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
     with Visitor(browser, app) as visitor:
-        play(visitor, drawn)
+        play(visitor, drawn, wall)
         text = visitor.page.inner_text("body")
         assert "A small network" in text and "import" not in text and "explore()" not in text
         assert visitor.page.locator(".jp-InputArea-editor, .jp-InputPrompt, .highlight").count() == 0
         assert visitor.page.get_by_role("link", name="the project").get_attribute("href") == address
     with Visitor(browser, app) as visitor:
-        visitor.wait_for(*drawn("airplane"))
+        label, seed = wall.best()
+        visitor.wait_for(*drawn(CIFAR10_CLASSES[label], seed))
         visitor.page.evaluate("""async () => {
-            const buttons = [...document.querySelectorAll('button.widget-toggle-button')];
+            const buttons = [...document.querySelectorAll('button.gsoc-kd-head')];
             for (let click = 1; click <= 20; click++) {
                 buttons[(3 * click + 1) % buttons.length].click();
                 await new Promise(done => setTimeout(done, 20));
             } }""")
-        visitor.wait_for(*drawn(CIFAR10_CLASSES[(3 * 20 + 1) % 10]))
+        visitor.wait_for(*drawn(CIFAR10_CLASSES[(3 * 20 + 1) % 10], seed))
         visitor.click("frog", times=20)
-        visitor.wait_for(*drawn("frog"))
+        visitor.wait_for(*drawn("frog", seed))
         for click in range(20):
             visitor.click(CIFAR10_CLASSES[(click + 1) % 9])
-        visitor.wait_for(*drawn(CIFAR10_CLASSES[20 % 9]))
+        visitor.wait_for(*drawn(CIFAR10_CLASSES[20 % 9], seed))
         visitor.check()
 
 
-def test_two_visitors_do_not_disturb_each_other(app, browser, drawn):
+def test_two_visitors_do_not_disturb_each_other_and_an_ended_page_says_so(app, browser, drawn, wall):
+    label, seed = wall.best()
     with Visitor(browser, app) as one, Visitor(browser, app) as other:
         for visitor in (one, other):
-            visitor.wait_for(*drawn("airplane"))
+            visitor.wait_for(*drawn(CIFAR10_CLASSES[label], seed))
         one.click("ship")
-        one.wait_for(*drawn("ship"))
-        assert other.pictures() == drawn("airplane")
+        one.wait_for(*drawn("ship", seed))
+        assert other.pictures() == drawn(CIFAR10_CLASSES[label], seed)
         other.click("horse")
-        other.wait_for(*drawn("horse"))
-        assert one.pictures() == drawn("ship")
+        other.wait_for(*drawn("horse", seed))
+        assert one.pictures() == drawn("ship", seed)
         for visitor, name in ((one, "ship"), (other, "horse")):
-            assert visitor.page.locator("button.mod-active").inner_text() == name
+            assert visitor.page.locator("select").first.evaluate("list => list.selectedOptions[0].text") == name
             visitor.check()
+        assert one.page.locator("#ended").count() == 0
+        status, _ = answer(f"{app}voila/api/shutdown/{one.kernel()}", method="POST")
+        assert status == 204
+        one.page.get_by_role("alert").filter(has_text="This page has ended").wait_for()
+        one.page.get_by_role("alert").click()  # begins again
+        one.wait_for(*drawn(CIFAR10_CLASSES[label], seed))
+        assert other.page.locator("#ended").count() == 0
+        kernel = other.kernel()
+        assert answer(f"{app}api/kernels/{kernel}")[0] == 200
+        other.page.goto("about:blank")  # a page that is left ends its kernel
+        end = time.monotonic() + PATIENCE
+        while answer(f"{app}api/kernels/{kernel}")[0] != 404:
+            assert time.monotonic() < end, "the kernel of a page that was left goes on"
+            time.sleep(0.2)
+
+
+# ---------------------------------------------------------------- what one machine gives away, without a browser
+
+
+def answer(address, method="GET", **headers):
+    """(status, text) of a request."""
+    request = urllib.request.Request(address, method=method, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_visitors_are_limited_and_a_place_that_gets_free_is_given_on(small_app):
+    address, log = small_app
+    kernels = []
+    for _ in range(2):
+        status, text = answer(address)
+        kernels += re.findall(r'"kernelId": ?"([^"]+)"', text)
+        assert status == 200 and "widget" in text
+    assert len(set(kernels)) == 2
+    for _ in range(2):
+        status, text = answer(address)
+        assert status == 503 and "All 3 places are taken, please come again in some minutes" in text
+    leave = f"{address}voila/api/shutdown/{kernels[0]}"
+    assert answer(leave, "POST", Origin="http://evil.example")[0] in (403, 404) and answer(address)[0] == 503
+    assert answer(leave, "POST")[0] == 204  # what a page does that is left
+    status, text = answer(address)
+    assert status == 200 and not set(re.findall(r'"kernelId": ?"([^"]+)"', text)) & set(kernels)
+    assert answer(address)[0] == 503
+    said = log.read_text(encoding="utf-8")
+    assert "Culling kernels with idle durations > 1200 seconds at 60 second intervals" in said
+    assert "Culling kernels even with connected clients" in said
+
+
+PATHS = ["", "api/kernels/{kernel}", "api/kernels/{kernel}/channels", "voila/api/shutdown/{kernel}"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_name_that_is_not_this_machine_s_is_refused(small_app, path):
+    kernel, method = "0" * 8 + "-0000" * 3 + "-" + "0" * 12, "POST" if "shutdown" in path else "GET"
+    address, port = small_app[0] + path.format(kernel=kernel), re.search(r":(\d+)/", small_app[0])[1]
+    for host in ("evil.example", "evil.example:80", f"127.0.0.1.evil.example:{port}", "192.0.2.7", f"0x7f.1:{port}"):
+        assert answer(address, method, Host=host, Origin=f"http://{host}")[0] == 403, host
+    for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"):
+        assert answer(address, method, Host=host)[0] != 403, host
+
+
+def test_the_page_and_the_docs_say_the_numbers():
+    settings = (ROOT / "app" / "voila.py").read_text(encoding="utf-8")
+    most, waiting, minutes = (
+        int(re.search(pattern, settings)[1])
+        for pattern in (r"most = Int\((\d+)", r"default_pool_size = (\d+)", r"cull_idle_timeout = (\d+) \* 60")
+    )
+    page = " ".join((ROOT / "app" / "explorer.ipynb").read_text(encoding="utf-8").split())
+    assert f"nothing was touched for {minutes} minutes" in page and f"room for {most} visitors" in page
+    docs = " ".join((ROOT / "docs" / "Getting-Started.md").read_text(encoding="utf-8").split())
+    assert f"{most} kernels at once" in docs and f"{waiting} of them" in docs and f"{minutes} minutes" in docs

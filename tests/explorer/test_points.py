@@ -1,5 +1,6 @@
 """An image is a function of seed, class and the places between: equal arguments, equal pixels."""
 
+import copy
 import math
 
 import numpy as np
@@ -8,9 +9,11 @@ import torch
 
 from gsoc_kd.core.files import InputError
 from gsoc_kd.data.images import to_uint8
-from gsoc_kd.explorer.points import dominating, latent, picture, slerp, strip
+from gsoc_kd.explorer.points import dominating, latent, picture, samples, slerp, strip, truncatable, truncated
 from gsoc_kd.networks.conv import ConvGenerator
+from gsoc_kd.networks.stylegan2 import StyleGAN2Generator
 from gsoc_kd.teachers.black_box import Teacher
+from gsoc_kd.teachers.load import load_teacher
 
 Z, CLASSES, NAMES = 8, 3, ("cat", "dog", "frog")
 torch.manual_seed(0)
@@ -70,13 +73,65 @@ def test_a_pure_image_is_what_the_student_generates_for_the_label():
     assert np.array_equal(picture(STUDENT, 1, 0, to=2, mix=0.4, seed_to=2, walk=0.25), expected)
 
 
-def test_an_image_leaves_batch_norm_and_random_state_alone():
+def test_an_image_leaves_batch_norm_mode_and_random_state_alone():
     before = {name: value.clone() for name, value in STUDENT.state_dict().items()}
-    state = torch.get_rng_state()
-    image = picture(STUDENT, 1, 0)
-    assert np.array_equal(picture(STUDENT.train(), 1, 0), image)
-    assert all(torch.equal(value, before[name]) for name, value in STUDENT.state_dict().items())
+    state, image = torch.get_rng_state(), picture(STUDENT, 1, 0)
+    network = STUDENT.train()
+    frozen = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)).eval()
+    modes = [module.training for module in network.modules()]
+    assert np.array_equal(picture(network, 1, 0), image)
+    assert [module.training for module in network.modules()] == modes and not frozen.training
+    assert all(torch.equal(value, before[name]) for name, value in STUDENT.eval().state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_seed_means_the_same_under_another_default_dtype_and_is_drawn_as_the_network_knows_it():
+    expected, image = latent(5, Z), picture(STUDENT, 5, 2)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(latent(5, Z), expected) and latent(5, Z).dtype == torch.float32
+        assert np.array_equal(picture(STUDENT, 5, 2, to=1, mix=0.0), image)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    uniform = latent(5, 1000, "uniform")
+    assert 0 <= uniform.min() < 0.05 and 0.95 < uniform.max() < 1 and (latent(5, 1000) < 0).any()
+    other = copy.deepcopy(STUDENT)
+    other.z_from = "uniform"
+    z = torch.lerp(latent(1, Z, "uniform"), latent(2, Z, "uniform"), 0.25)[None]
+    with torch.no_grad():
+        expected = to_uint8(STUDENT(z, torch.tensor([0])))[0].numpy()
+    assert np.array_equal(picture(other, 1, 0, seed_to=2, walk=0.25), expected)
+    assert np.array_equal(picture(STUDENT, 1, 0, drawn="uniform"), picture(other, 1, 0))
+
+
+def test_many_samples_are_the_single_images():
+    seeds, labels = [3, 1, 4], [0, 2, 2]
+    for generator in (STUDENT, TEACHER):
+        shown = samples(generator, seeds, labels).astype(int)
+        single = [picture(generator, seed, label) for seed, label in zip(seeds, labels)]
+        assert shown.shape == (3, 32, 32, 3) and np.abs(shown - np.stack(single)).max() <= 1
+
+
+def test_a_network_whose_numbers_are_no_numbers_is_refused():
+    broken = copy.deepcopy(STUDENT)
+    with torch.no_grad():
+        next(broken.parameters()).fill_(math.nan)
+    with pytest.raises(InputError, match="not finite"):
+        picture(broken, 0, 0)
+
+
+def test_truncation_belongs_to_stylegan2_and_to_callables_that_take_psi():
+    stylegan2 = StyleGAN2Generator(z_dim=Z, w_dim=8, num_classes=CLASSES, channel_base=128, channel_max=8)
+    stylegan2.centre(100)
+    teacher = load_teacher(stylegan2)
+    for psi in (0.5, 1.0):
+        expected = picture(load_teacher(stylegan2, psi=psi), 3, 1)
+        assert truncated(teacher, psi).psi == psi and np.array_equal(picture(truncated(teacher, psi), 3, 1), expected)
+    own = Teacher(lambda z, y, psi=1.0: painted(z * psi, y), Z, CLASSES, 32)
+    assert np.array_equal(picture(truncated(own, 0.5), 3, 1), painted(latent(3, Z)[None] * 0.5, [1])[0])
+    assert truncated(own, 1.0) is own and truncatable(own) and truncatable(teacher) and not truncatable(TEACHER)
+    with pytest.raises(InputError, match="callable has no truncation"):
+        truncated(TEACHER, 0.5)
 
 
 def test_a_black_box_shows_the_class_with_more_weight():

@@ -4,7 +4,9 @@ Colab (August 2026) has ipywidgets 7.7.1, IPython 7.34, ipykernel 6.17.1 and all
 pytorch-fid. `make` puts those versions into .venv/colab (tests/colab-requirements.txt).
 """
 
+import ast
 import base64
+import hashlib
 import json
 import os
 import re
@@ -20,17 +22,18 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from packaging.requirements import Requirement
-from test_notebooks import ADDRESS, SETUP
+from test_notebooks import ADDRESS, DEPLOY, SETUP
 from test_packaging import PROJECT, ROOT
 
-from gsoc_kd.core.figures import grid, png_bytes
-from gsoc_kd.explorer import picture
+from gsoc_kd.explorer import explore, picture
+from gsoc_kd.explorer.views import enlarged
 from gsoc_kd.teachers import load_student, load_teacher
 
 VERSIONS = {"ipywidgets": "7.7.1", "ipython": "7.34.0", "ipykernel": "6.17.1"}
 MISSING = ("tyro", "pytorch-fid")  # on Colab, of what the package needs
 # of pip-freeze.txt of github.com/googlecolab/backend-info, 19 August 2026
 PRESENT = "accelerate docstring-parser ipywidgets matplotlib numpy pillow safetensors torch torchvision tqdm".split()
+PRESENT_FOR_DEPLOY = "networkx packaging psutil pydot rich scikit-learn scipy tabulate".split()
 FOLDER = Path(sys.prefix) / "colab"
 
 
@@ -51,9 +54,23 @@ def test_the_set_up_names_every_dependency_that_colab_lacks():
     assert all(f'"{name}"' in SETUP for name in MISSING)
 
 
+def test_the_set_up_of_06_names_all_that_openvino_and_nncf_need_and_colab_lacks():
+    """In the package's own range of versions, and nothing of what Colab has: torch, numpy and ipywidgets stay."""
+    named = [Requirement(word) for word in ast.literal_eval(DEPLOY.partition("= ")[2])]
+    ranges = {one.name: one.specifier for one in map(Requirement, PROJECT["optional-dependencies"]["deploy"])}
+    assert {one.name: one.specifier for one in named if one.name in ranges} == {
+        name: ranges[name] for name in ("nncf", "openvino")
+    }
+    needed = [Requirement(line) for one in named for line in metadata.requires(one.name) or ()]
+    needed = {one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})}
+    assert needed <= {one.name for one in named} | {*PRESENT, *PRESENT_FOR_DEPLOY}
+    assert not {one.name for one in named} & {*PRESENT, *PRESENT_FOR_DEPLOY}
+
+
 def test_the_explorers_tests_pass_with_colabs_widgets(colab, tmp_path):
     code = "import ipywidgets as w, IPython, pytest; print(w.__version__, IPython.__version__); exit(pytest.main())"
-    options = ["-q", "-p", "no:nbval", "-p", "no:cacheprovider", str(ROOT / "tests" / "explorer" / "test_widgets.py")]
+    files = (str(ROOT / "tests" / "explorer" / f"test_{name}.py") for name in ("widgets", "single"))
+    options = ["-q", "-p", "no:nbval", "-p", "no:cacheprovider", *files]
     there = dict(cwd=tmp_path, env=os.environ | {"PYTHONPATH": f"{colab}{os.pathsep}{ROOT}"})
     done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, **there)
     assert done.returncode == 0 and done.stdout.startswith("7.7.1 7.34.0\n"), done.stdout + done.stderr
@@ -93,7 +110,13 @@ class Kernel(NotebookClient):
 
     def change(self, model, **state):
         """What a browser sends when a hand moves a widget."""
-        data = {"method": "update", "state": state, "buffer_paths": []}
+        self.tell(model, {"method": "update", "state": state, "buffer_paths": []})
+
+    def click(self, model):
+        """What it sends when a hand clicks a button."""
+        self.tell(model, {"method": "custom", "content": {"event": "click"}})
+
+    def tell(self, model, data):
         self.kc.shell_channel.send(self.kc.session.msg("comm_msg", {"comm_id": model, "data": data}))
 
     def image(self, model):
@@ -154,18 +177,25 @@ def test_the_set_up_installs_what_colab_lacks_and_replaces_nothing(machine):
 def test_the_explorer_works_there_and_twenty_fast_changes_end_at_the_last(machine):
     text = machine.says(
         "import gsoc_kd, json\napp = gsoc_kd.explore()\napp\nparts = app.parts\nprint(gsoc_kd.__file__)\n"
-        "print(json.dumps({name: getattr(parts, name).model_id for name in ('label', 'student', 'teacher')}))"
+        "models = {name: getattr(parts, name).model_id for name in ('label', 'student', 'teacher')}\n"
+        "print(json.dumps(models | {'sample': parts.wall.parts.cells[7].model_id}))"
     )
     (home, models), generators = text.splitlines(), {"student": load_student(), "teacher": load_teacher()}
     models = json.loads(models)
 
-    def shown(role, label):
-        return png_bytes(grid(picture(generators[role], 0, label)[None], columns=1, scale=8, pad=0))
+    def shown(role, label, seed):
+        return enlarged(picture(generators[role], seed, label), smooth=True)
 
-    assert "site-packages" in home and all(machine.image(models[role]) == shown(role, 0) for role in generators)
+    wall = explore(teacher=None).parts.wall
+    assert "site-packages" in home
+    assert all(machine.image(models[role]) == shown(role, *wall.best()) for role in generators)
+    machine.click(models["sample"])  # the second automobile on the wall
     for click in range(20):
         machine.change(models["label"], index=(click + 1) % 9)
-    machine.says("import asyncio\nwhile parts.title.value != 'teacher':\n    await asyncio.sleep(0.05)")
-    assert machine.image(models["teacher"]) == shown("teacher", 20 % 9)
+    expected = {role: shown(role, 20 % 9, int(wall.seeds[1, 1])) for role in generators}
+    digest = hashlib.sha256(expected["teacher"]).hexdigest()
+    shows = f"hashlib.sha256(parts.teacher.value).hexdigest() == '{digest}'"
+    machine.says(f"import asyncio, hashlib\nwhile not {shows}:\n    await asyncio.sleep(0.05)")
+    assert machine.image(models["teacher"]) == expected["teacher"]
     student = machine.says("import base64\nprint(base64.b64encode(parts.student.value).decode())")
-    assert base64.b64decode(student) == shown("student", 20 % 9)
+    assert base64.b64decode(student) == expected["student"]

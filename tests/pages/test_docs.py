@@ -180,7 +180,7 @@ def test_commands_exist():
         for line in re.findall(r"(?:^|`|/)gsoc-kd ([a-z][^`#\n]*)", text, re.M):
             asked, seen = set(re.findall(r"--([\w-]+)", line)) - {"help"}, seen + 1
             assert asked <= flags(line.split()[0]), f"{path.name}: gsoc-kd {line}"
-        for script in re.findall(r"python3? ((?:benchmarks|tools|docs|notebooks)/[\w/]+\.py)", text):
+        for script in re.findall(r"python3? ((?:benchmarks|tools|docs|notebooks|examples)/[\w/]+\.py)", text):
             assert (ROOT / script).is_file(), f"{path.name}: {script}"
         missing = set(re.findall(r"(?:^|`)make ([a-z]+)\b", text, re.M)) - targets
         assert not missing, f"{path.name}: make {missing}"

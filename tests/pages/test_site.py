@@ -1,6 +1,7 @@
 """`make docs` and `make wiki`: every link, anchor, image and formula of what they write, and no warning."""
 
 import base64
+import os
 import re
 import subprocess
 import sys
@@ -37,7 +38,9 @@ class Page(HTMLParser):
 def site(tmp_path_factory):
     """The folder of the site, built once; the run must not have printed a warning."""
     folder = tmp_path_factory.mktemp("site")
-    run = subprocess.run([sys.executable, ROOT / "docs" / "build.py", "site", folder], capture_output=True, text=True)
+    command = [sys.executable, ROOT / "docs" / "build.py", "site", folder]
+    offline = os.environ | {"npm_config_offline": "true"}
+    run = subprocess.run(command, capture_output=True, text=True, env=offline)
     assert run.returncode == 0 and "WARNING" not in run.stderr + run.stdout, run.stderr
     return folder / "site"
 

@@ -2,14 +2,16 @@
 
 import errno
 import json
+import os
 import shutil
+import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from gsoc_kd.core.files import InputError, sha256
+from gsoc_kd.core.files import InputError, sha256, with_checksum
 from gsoc_kd.pairs import make as module
 from gsoc_kd.pairs.folder import load_pairs, save_pairs
 from gsoc_kd.pairs.make import draw_latents, draw_pictures, make_pairs
@@ -111,11 +113,13 @@ def test_rows_are_ordered_by_class_and_are_what_the_teacher_saw_and_gave(tmp_pat
 
 
 def test_the_manifest_says_how_and_the_same_call_gives_the_same_bytes(made, tmp_path, capsys):
-    sizes = dict(z_dim=5, resolution=4, classes=["0", "1", "2"], count=15, counts=[5, 5, 5])
+    sizes = dict(
+        z_dim=5, z_from="normal", resolution=4, source=None, classes=["0", "1", "2"], count=15, counts=[5, 5, 5]
+    )
     asked = dict(format=1, teacher="recorder", digest=None, psi=1.0, half=False, seed=0, chunk=4, per_class=5)
     hashes = {name: sha256(tmp_path / "pairs" / name) for name in FILES[:3]}
     assert made.manifest == {**asked, **sizes, "sha256": hashes}
-    assert json.loads((tmp_path / "pairs" / "manifest.json").read_text()) == made.manifest
+    assert json.loads((tmp_path / "pairs" / "manifest.json").read_text()) == with_checksum(made.manifest)
     assert made.path == tmp_path / "pairs" and "15 of 3 classes, 4x4 pixels, z of 5" in repr(made)
     (tmp_path / "again").mkdir()  # an empty folder may be filled
     make(tmp_path / "again")
@@ -157,9 +161,10 @@ def test_resumed_ends_with_the_bytes_of_uninterrupted(made, tmp_path, monkeypatc
 def test_after_an_accident_the_same_call_ends_with_the_same_bytes(made, tmp_path, accident):
     out, partial = tmp_path / "p", tmp_path / "p.partial"
     if accident == "rows without a note":
-        stopped(out, 3)
-        progress = json.loads((partial / "progress.json").read_text())
-        (partial / "progress.json").write_text(json.dumps(progress | {"rows": 4}))
+        stopped(out, 1)
+        early = (partial / "progress.json").read_bytes()
+        stopped(out, 2)
+        (partial / "progress.json").write_bytes(early)
         with open(partial / "images.npy", "r+b") as file:  # rows 4 .. half written
             file.seek(-150, 2)
             file.write(b"\xff" * 100)
@@ -253,6 +258,35 @@ def test_a_disk_that_fills_up_keeps_what_is_done(made, tmp_path, monkeypatch):
     assert len(teacher.asked) == 2 and contents(tmp_path / "p") == contents(made.path)
 
 
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "latents.npy", "progress.json"])
+def test_a_bit_that_flips_while_pairs_wait_to_go_on_is_noticed(tmp_path, name):
+    stopped(tmp_path / "p", 2)
+    path = tmp_path / "p.partial" / name
+    content = bytearray(path.read_bytes())
+    content[150] ^= 1  # beyond the header
+    path.write_bytes(content)
+    refused(f"{name} (is damaged|does not fit its checksum|is not valid JSON)", make, tmp_path / "p")
+
+
+def test_no_flipped_bit_changes_the_pairs(made):
+    expected = [array.copy() for array in (made.images, made.labels, made.latents)]
+    rng = np.random.default_rng(0)
+    for name in FILES:
+        content = (made.path / name).read_bytes()
+        for bit in rng.integers(8 * len(content), size=40):
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << bit % 8
+            (made.path / name).write_bytes(damaged)
+            try:
+                pairs = load_pairs(made.path)
+            except InputError as error:
+                assert name in str(error)
+            else:  # one space for another in the JSON
+                assert name == "manifest.json" and pairs.manifest == made.manifest
+                assert all(map(np.array_equal, expected, (pairs.images, pairs.labels, pairs.latents)))
+        (made.path / name).write_bytes(content)
+
+
 def test_a_damaged_partial_folder_is_named(tmp_path):
     stopped(tmp_path / "p", 2)
     path = tmp_path / "p.partial" / "latents.npy"
@@ -275,6 +309,64 @@ def test_damaged_files_are_named(made):
     assert len(load_pairs(made.path)) == 15
 
 
+@pytest.mark.parametrize("shape", ["(-15, 4, 4, 3)", "(15, 4, 4, 99999999999)", "(15, 4, 4, 3.0)", "(15,", "x"])
+def test_hostile_arrays_are_named(made, shape):
+    path = made.path / "images.npy"
+    head = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + bytes(720))
+    refused("images.npy is missing or cannot be read", load_pairs, made.path, verify=False)
+    with open(path, "wb") as file:
+        np.savez(file, images=np.zeros((15, 4, 4, 3), np.uint8))
+    refused("images.npy is missing or cannot be read", load_pairs, made.path, verify=False)
+    path.unlink()
+    os.mkfifo(path) if hasattr(os, "mkfifo") else path.mkdir()
+    refused("images.npy is missing or cannot be read .no such file", load_pairs, made.path, verify=False)
+
+
+def test_a_link_is_a_folder_for_pairs(made, tmp_path):
+    for name in ("empty", "nothing", "far/nothing"):
+        (tmp_path / "there" / name).parent.mkdir(exist_ok=True, parents=True)
+        link = tmp_path / f"link-{name.replace('/', '-')}"
+        link.symlink_to(tmp_path / "there" / name)
+        if name == "empty":
+            (tmp_path / "there" / name).mkdir()
+        stopped(link, 2)
+        make(link)
+        assert contents(link) == contents(made.path) and link.is_symlink() and len(make(link)) == 15
+    save_pairs(**foreign(), out=(tmp_path / "foreign").joinpath())
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "mine")
+    save_pairs(**foreign(), out=tmp_path / "link")
+    assert sorted(p.name for p in (tmp_path / "there").iterdir()) == ["empty", "far", "mine", "nothing"]
+    assert contents(tmp_path / "there" / "mine") == contents(tmp_path / "foreign")
+
+
+def test_of_two_at_once_the_second_is_told_who_is_first(tmp_path):
+    told = []
+
+    class Slow(Recorder):
+        def __call__(self, z, y):
+            def second():
+                with pytest.raises(InputError) as caught:
+                    make(tmp_path / "p")
+                told.append(str(caught.value))
+
+            thread = threading.Thread(target=second)
+            thread.start()
+            thread.join()
+            return super().__call__(z, y)
+
+    make(tmp_path / "p", Slow())
+    assert len(told) == 4 and f"p is being written by process {os.getpid()} on " in told[0]
+    assert [p.name for p in tmp_path.iterdir()] == ["p"]
+
+
+def test_what_pairs_are_does_not_depend_on_where_they_lie(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    near = load_pairs("pairs")
+    monkeypatch.chdir("/")
+    assert sha256(near.path / "manifest.json") == sha256(made.path / "manifest.json")
+
+
 def test_what_is_no_folder_of_pairs_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     for name, message in {"no": "does not exist: make", "file": "is not a folder", "": "has no manifest.json"}.items():
@@ -285,20 +377,33 @@ def test_a_manifest_that_does_not_fit_is_refused(made):
     for change, message in (
         ({"format": 2}, "states format 2, but this version reads 1"),
         ({"format": None}, "field 'format' is missing or is no int"),
-        ({"count": "15"}, "states {'count': '15'}, but the files hold {'count': 15, "),
+        ({"count": 14}, "states {'count': 14}, but the files hold {'count': 15, "),
         ({"z_dim": 6, "resolution": 8}, "states {'z_dim': 6, 'resolution': 8}, but .* 'z_dim': 5, 'resolution': 4"),
         ({"counts": [4, 6, 5]}, r"states {'counts': \[4, 6, 5\]}"),
         ({"classes": "012"}, "field 'classes' is missing or is no list"),
         ({"classes": ["0", "1"]}, "labels.npy holds 2 in row 10, not 0 to 1"),
         ({"classes": ["a", "a", "b"]}, "two classes have the same name"),
         ({"sha256": {}}, "images.npy is not the file of the manifest"),
-        ("[]", "field 'format' is missing"),
-        ("{}", "field 'format' is missing"),
+        ("[]", "manifest.json has no checksum"),
+        ("{}", "manifest.json has no checksum"),
+        ("[" * 100_000, "manifest.json is not valid JSON"),
         ("{", "manifest.json is not valid JSON"),
+        ({"classes": [["0"], ["1"], ["2"]]}, "field 'classes' must be names"),
+        ({"classes": []}, "field 'classes' must be names"),
+        ({"teacher": None}, "field 'teacher' is missing or is no str"),
+        ({"digest": 5}, "field 'digest' is missing or is no str or null"),
+        ({"seed": True}, "field 'seed' is missing or is no int or null"),
+        ({"z_from": "cauchy"}, "field 'z_from' must be one of normal, uniform"),
     ):
-        text = change if isinstance(change, str) else json.dumps(made.manifest | change)
+        text = change if isinstance(change, str) else json.dumps(with_checksum(made.manifest | change))
         (made.path / "manifest.json").write_text(text)
         refused(message, load_pairs, made.path)
+    for key in made.manifest:
+        rest = {name: value for name, value in made.manifest.items() if name != key}
+        (made.path / "manifest.json").write_text(json.dumps(with_checksum(rest)))
+        refused(f"field '{key}' is missing", load_pairs, made.path)
+    (made.path / "manifest.json").write_text(json.dumps(made.manifest))
+    refused("manifest.json has no checksum", load_pairs, made.path, verify=False)
 
 
 def latents(value):
@@ -322,7 +427,7 @@ def test_wrong_arrays_are_refused_even_with_the_right_hash(made):
         before = (made.path / name).read_bytes()
         np.save(made.path / name, array)
         hashes = made.manifest["sha256"] | {name: sha256(made.path / name)}
-        (made.path / "manifest.json").write_text(json.dumps(made.manifest | {"sha256": hashes}))
+        (made.path / "manifest.json").write_text(json.dumps(with_checksum(made.manifest | {"sha256": hashes})))
         for verify in (True, False):
             refused(message, load_pairs, made.path, verify=verify)
         (made.path / name).write_bytes(before)
@@ -349,6 +454,10 @@ def test_foreign_pairs_are_saved_and_loaded(tmp_path):
 
 
 def test_foreign_pairs_that_do_not_fit_are_refused(tmp_path):
+    for kind in (np.uint8, np.int8, np.uint64):
+        labels = np.arange(6).astype(kind) % 2
+        assert len(save_pairs(**foreign() | dict(labels=labels), out=tmp_path / "whole" / kind.__name__)) == 6
+    shutil.rmtree(tmp_path / "whole")
     for change, message in (
         (dict(images=np.zeros((6, 4, 4, 3))), "images.npy is float64"),
         (dict(labels=np.zeros(6)), "labels must be whole numbers"),

@@ -1,5 +1,7 @@
 """The black box: what goes in is checked, what comes out is uint8, and every wrong thing has its message."""
 
+import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -107,13 +109,15 @@ def test_wrong_output_is_refused():
             replace(TEACHER, draw=lambda z, y, output=output: output, name="mine")(np.zeros((2, 4)), [0, 1])
 
 
-def test_a_network_generates_in_batches_in_eval_mode():
+def test_a_network_generates_in_batches_in_eval_mode_and_keeps_its_own():
     network, sizes = tiny().train(), []
-    network.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    network.blocks[0].eval()  # one part is frozen
+    network.register_forward_pre_hook(lambda module, args: sizes.append((len(args[0]), module.training)))
     teacher = black_box(network, batch=4)
     noise, labels = z(10), torch.arange(10) % 3
     images = teacher(noise, labels)
-    assert sizes == [4, 4, 2] and not network.training
+    assert sizes == [(4, False), (4, False), (2, False)]
+    assert network.training and network.norm.training and not network.blocks[0].training
     with torch.inference_mode():
         expected = to_uint8(tiny()(noise, labels)).numpy()  # one batch of 10, same weights
     assert np.abs(images.astype(int) - expected).max() <= 1 and expected.std() > 1
@@ -159,6 +163,60 @@ def test_a_network_that_generates_no_images_is_refused():
     for box.network.output in (fine * torch.nan, fine[:, :1], fine.byte()):
         with pytest.raises(InputError, match="network 'Broken' returned .* expected finite floats"):
             box(np.zeros((2, 4)), [0, 1])
+
+
+class Scaled(nn.Module):
+    """Images of numbers drawn from [0, 1), scaled by `scale`: one of a brightness of its own is `bright` less dark."""
+
+    z_dim, num_classes, resolution = 4, 2, 8
+
+    def __init__(self, scale, bright=0):
+        super().__init__()
+        self.scale, self.bright = scale, bright
+
+    def forward(self, z, y):
+        x = torch.rand(len(z), 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        return self.scale(x) if len(z) > self.bright else x
+
+
+def test_images_in_another_range_are_refused_also_one_alone():
+    for scale, told in (
+        (lambda x: x, "values from .* to 1, .*scale 0..1 by 2 . x - 1"),
+        (lambda x: x * 255, r"values from .* to 25\d, .*0..255 by x / 127.5 - 1"),
+        (lambda x: (x - 0.5) * 255, "values from -12.* to 12"),
+        (lambda x: x / 0, "with NaN or infinite values"),
+    ):
+        for count in (1, 40):
+            with pytest.raises(InputError, match=f"network 'Scaled' returned .*{told}"):
+                black_box(Scaled(scale))(np.zeros((count, 4)), [0] * count)
+    for fits in (lambda x: 2 * x - 1, lambda x: 4 * x - 2, lambda x: 0 * x, lambda x: 0 * x + 0.4):
+        black_box(Scaled(fits))(np.zeros((1, 4)), [0])
+    bright = black_box(Scaled(lambda x: 2 * x - 1, bright=1))  # one image that is bright all over, others are not
+    assert bright(np.zeros((1, 4)), [0]).min() > 127
+
+
+def test_latents_beyond_all_draws_and_odd_weights_are_refused():
+    huge, network = np.full((1, 6), 1e20), tiny()
+    with pytest.raises(InputError, match=r"z holds 1e\+20 in row 0, and 1e\+06 is the most"):
+        black_box(network)(huge, [0])
+    one, zeros = torch.ones(1, 3) / 3, torch.zeros(1, 6)
+    assert network(zeros, one.half()).isfinite().all()
+    for noise in (torch.full((1, 6), 1e20), zeros * torch.nan):
+        with pytest.raises(InputError, match="latents z must be finite numbers of at most 1e.06"):
+            network(noise, one)
+    for weights in (one * torch.nan, one * 2, one * 0, torch.tensor([[1.5, -0.5, 0.0]])):
+        with pytest.raises(InputError, match="class weights y must be at least 0 and sum to 1"):
+            network(zeros, weights)
+
+
+def test_a_teacher_can_be_pickled_and_copied():
+    teacher, noise = black_box(tiny()), z(3)
+    images = teacher(noise, [0, 1, 2])
+    assert np.array_equal(pickle.loads(pickle.dumps(teacher))(noise, [0, 1, 2]), images)
+    other = copy.deepcopy(teacher)
+    with torch.no_grad():
+        other.network.to_rgb.bias.add_(1)
+    assert not np.array_equal(other(noise, [0, 1, 2]), images) and np.array_equal(teacher(noise, [0, 1, 2]), images)
 
 
 def test_bad_options_are_refused():
@@ -220,7 +278,7 @@ def test_a_folder_gives_the_network_that_was_saved(tmp_path):
     assert isinstance(student, ConvGenerator) and not student.training
     assert torch.equal(student.embedding, tiny().embedding)
     network = tiny().train()
-    assert load_student(network) is network and not network.training
+    assert load_student(network) is network and network.training  # as it is
 
 
 def test_a_runs_folder_gives_its_network(tmp_path):

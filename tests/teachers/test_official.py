@@ -155,9 +155,9 @@ def in_a_tensor(marker):
     return official_bytes(change=weight("mapping", "w_avg", "buffers", tensor))
 
 
-def in_a_saved_tensor(marker):
+def in_a_saved_tensor(marker, zipped):
     buffer = io.BytesIO()
-    torch.save(bomb(marker), buffer)
+    torch.save(bomb(marker), buffer, _use_new_zipfile_serialization=zipped)
     return official_bytes(G=Call(torch.storage._load_from_bytes, buffer.getvalue()))
 
 
@@ -167,7 +167,8 @@ HOSTILE = {
     "a setting of a layer": (lambda marker: official_bytes(change=setting("mapping.fc0", up=bomb(marker))), SYSTEM),
     "another network": (lambda marker: official_bytes(D=[{"deep": (bomb(marker),)}]), SYSTEM),
     "a tensor": (in_a_tensor, "a tensor in it"),
-    "a tensor that torch saved": (in_a_saved_tensor, "a tensor in it " + SYSTEM),
+    "a tensor that torch saved": (lambda marker: in_a_saved_tensor(marker, False), "a tensor in it " + SYSTEM),
+    "a zip archive that torch saved": (lambda marker: in_a_saved_tensor(marker, True), "a tensor in it is a zip"),
     "module_src, as an object": (lambda marker: official_bytes(source=bomb(marker)), SYSTEM),
     "module_src, as a text": (lambda marker: official_bytes(source=f"os.system('touch {marker}')"), "does not define"),
     "eval": (lambda marker: pickle.dumps(Call(eval, f"open({str(marker)!r}, 'w')")), "asks for 'builtins.eval'"),

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from gsoc_kd.core.figures import side_by_side
-from gsoc_kd.core.files import InputError, read_json
+from gsoc_kd.core.files import InputError, read_json, write_json
 from gsoc_kd.core.weights import load_network, network_hash, save_network
 from gsoc_kd.data.images import LabelledImages
 from gsoc_kd.evaluation import Judge, accuracy
@@ -31,9 +31,9 @@ def scored(tmp_path, monkeypatch):
     """What was scored, with made-up scores, in an empty folder where the package's networks lie in assets/."""
     given = []
 
-    def evaluate(generator):
+    def evaluate(generator, **options):
         given.append(network_hash(getattr(generator, "network", generator)))
-        return {"cifar_fd": 12.25, "class_agreement": 0.5, "images": 10_000}
+        return {"cifar_fd": 12.25, "class_agreement": 0.5, "images": 10_000, "floor": {"images": 10_000}}
 
     for module in (sys.modules["gsoc_kd.evaluation.publish"], assets):
         monkeypatch.setattr(module, "evaluate", evaluate)
@@ -55,7 +55,7 @@ def test_a_network_is_embedded_rounded_and_scored_as_it_will_be_loaded(scored, t
 
 
 def test_results_replace_the_block_of_each_page_and_nothing_else(scored, tmp_path, monkeypatch):
-    monkeypatch.setattr(assets, "row", lambda name, _, scores: {"name": name, **scores})
+    monkeypatch.setattr(assets, "rows", lambda some, found: [{"name": name, **found[name]} for name in some])
     for seed, name in enumerate(("teacher", "student")):
         save_network(tiny(seed), tmp_path / "assets" / name)
     pages = tmp_path / "README.md", tmp_path / "docs" / "Results.md"
@@ -65,9 +65,9 @@ def test_results_replace_the_block_of_each_page_and_nothing_else(scored, tmp_pat
         assets.results()
     assert not scored
     pages[1].write_text(PAGE.format("results", "older"))
-    assets.results()
+    assets.results(cas=False)
     text = pages[0].read_text().split("-->\n")[1].removesuffix("\n<!-- end of results ")
-    assert "| embedded teacher |" in text and "`python tools/assets.py results`" in text and text.count("50.0%") == 2
+    assert "| bundled teacher |" in text and "`python tools/assets.py results`" in text and text.count("50.0%") == 2
     assert {page.read_text() for page in pages} == {PAGE.format("results", text)}
     shown = [load_teacher(tiny(seed))(draw_latents(7, 0, 20, 6), torch.arange(20) % 4) for seed in (0, 1)]
     image = Image.open(tmp_path / "docs" / "teacher-and-student.png").convert("RGB")
@@ -118,11 +118,11 @@ def test_training_the_classifier_refuses_before_it_begins(tmp_path, toys):
     assert not (tmp_path / "judge").exists()
 
 
-def test_every_shift_and_flip_happens_and_nothing_else():
-    image = torch.randn(1, 3, 8, 8)
-    padded = torch.nn.functional.pad(image, (2,) * 4, mode="reflect")[0]
-    windows = [padded[:, i : i + 8, j : j + 8] for i in range(5) for j in range(5)]
-    plain, flipped = ({w.numpy().tobytes() for w in some} for some in (windows, [w.flip(2) for w in windows]))
-    seen = [one.numpy().tobytes() for one in assets.shift_and_flip(image.expand(1000, -1, -1, -1))]
-    assert set(seen) == plain | flipped and len(set(seen)) == 50  # one is missed with a chance of 1e-7
-    assert 400 < sum(one in flipped for one in seen) < 600
+def test_the_cas_of_real_training_images_is_noted_with_the_lower_bound(tmp_path, toys):
+    about = {"floor": {"cifar_fd": 0.5, "cas": 0.1}, "sha256": "00"}
+    write_json(tmp_path / "reference.json", about)
+    assets.cas(epochs=1, folder=tmp_path)
+    told = read_json(tmp_path / "reference.json")
+    counts = {"cas_epochs": 1, "cas_images": 32, "cas_test_images": 64}
+    assert {name: told["floor"][name] for name in counts} == counts and told["sha256"] == "00"
+    assert told["floor"]["cifar_fd"] == 0.5 and told["floor"]["cas"] >= 0.4 and len(told["floor"]["cas_per_class"]) == 2

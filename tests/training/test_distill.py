@@ -1,6 +1,5 @@
 """Distillation: the objective computed by hand, presets, refusals; what the loop promises stands in test_loop.py."""
 
-import json
 import shlex
 
 import numpy as np
@@ -8,15 +7,16 @@ import pytest
 import torch
 
 from gsoc_kd import cli
-from gsoc_kd.core.files import InputError, read_json, sha256
+from gsoc_kd.core.checks import InputWarning
+from gsoc_kd.core.files import InputError, read_json, sha256, write_json
 from gsoc_kd.core.weights import load_network
 from gsoc_kd.data import LabelledImages, to_float
 from gsoc_kd.networks import ConvGenerator, DiStyleGANDiscriminator, DiStyleGANGenerator, ProjectionDiscriminator
 from gsoc_kd.pairs import load_pairs, save_pairs
-from gsoc_kd.teachers import GENERATORS
+from gsoc_kd.teachers import GENERATORS, black_box, load_student
 from gsoc_kd.training import runs
 from gsoc_kd.training.augment import augment
-from gsoc_kd.training.distill import PRESETS, DistillConfig, DistillTask, distill, make_networks
+from gsoc_kd.training.distill import PRESETS, DistillConfig, DistillTask, distill, make_networks, usable
 from gsoc_kd.training.loop import train
 from gsoc_kd.training.losses import feature_loss, hinge_discriminator, hinge_generator, pixel_loss
 
@@ -88,7 +88,7 @@ def test_presets_and_what_they_build():
 def test_what_cannot_be_trained_is_refused_and_the_folder_stays_free(pairs, real, tmp_path):
     small = LabelledImages(real.images[:, :16, :16], real.labels, CLASSES, "small")
     two = LabelledImages(real.images, real.labels % 2, CLASSES[:2], "two")
-    swapped = LabelledImages(real.images, real.labels, ("dog", "cat", "ship"), "swapped")
+    others = LabelledImages(real.images, real.labels, ("dog", "cat", "banana"), "others")
     few = LabelledImages(real.images[:8], real.labels[:8], CLASSES, "few")
     only_gan = dict(feature_weight=0.0, pixel_weight=0.0, adversarial_weight=0.0, gan_weight=1.0)
     for given, changes, message in (
@@ -97,7 +97,7 @@ def test_what_cannot_be_trained_is_refused_and_the_folder_stays_free(pairs, real
         (None, only_gan, "needs real images"),
         (small, {}, "16 pixels wide in classes"),
         (two, {}, "the pairs 32 in"),
-        (swapped, dict(gan_weight=1.0), r"\('dog', 'cat', 'ship'\), the pairs 32 in \('cat', 'dog', 'ship'\)"),
+        (others, dict(gan_weight=1.0), r"\('dog', 'cat', 'banana'\), the pairs 32 in \('cat', 'dog', 'ship'\)"),
         (few, dict(gan_weight=1.0), "a batch of 16 needs at least as many images, there are 8"),
     ):
         with pytest.raises(InputError, match=message):
@@ -105,6 +105,18 @@ def test_what_cannot_be_trained_is_refused_and_the_folder_stays_free(pairs, real
         assert not (tmp_path / "run").exists()
     with pytest.raises(InputError, match="does not exist"):
         distill(tmp_path / "nowhere", config(), tmp_path / "run", device="cpu")
+
+
+def test_the_classes_of_real_images_are_matched_by_name(pairs, real):
+    gan, numbers = config(gan_weight=1.0), ("0", "1", "2")
+    swapped = LabelledImages(real.images, real.labels, ("dog", "ship", "cat"), "swapped")
+    found = usable(swapped, pairs, gan)
+    assert found.classes == pairs.classes and found.source == "swapped"
+    assert [found.classes[c] for c in found.labels] == [swapped.classes[c] for c in swapped.labels]
+    unnamed = LabelledImages(real.images, real.labels, numbers, "numbers")
+    with pytest.warns(InputWarning, match="classes without names are taken in this order: cat, dog, ship"):
+        found = usable(unnamed, pairs, gan)
+    assert found.labels.tolist() == real.labels.tolist() and found.classes == pairs.classes
 
 
 # ---------------------------------------------------------------- one step, written out
@@ -224,6 +236,7 @@ def test_real_images_count_only_with_their_weights(pairs, real, tmp_path):
 def test_a_run_says_what_it_came_from(whole, pairs):
     told = read_json(whole.folder / "generator" / "provenance.json")
     assert told["classes"] == list(CLASSES) and told["kimg"] == 0.128 and told["config"]["pixel_weight"] == 1.0
+    assert whole.student.classes == load_student(whole.folder).classes == black_box(whole.student).classes == CLASSES
     assert told["teacher"] == pairs.manifest["digest"] and told["pairs"] == sha256(pairs.path / "manifest.json")
     words = shlex.split(told["command"])
     assert words[:6] == ["gsoc-kd", "distill", "--pairs", str(pairs.path), "--out", str(whole.folder)]
@@ -268,7 +281,7 @@ def test_another_config_other_pairs_or_real_images_are_refused(whole, pairs, rea
         with pytest.raises(InputError, match="holds a run under another config.*pairs "):
             distill(changed, config(), whole.folder, device="cpu")
     manifest = read_json(named.path / "manifest.json")
-    (named.path / "manifest.json").write_text(json.dumps({**manifest, "psi": 0.5}))
+    write_json(named.path / "manifest.json", {**manifest, "psi": 0.5}, check=True)
     with pytest.raises(InputError, match="pairs "):
         distill(load_pairs(named.path), config(), whole.folder, device="cpu")
     copied = save_pairs(*toy(), z, tmp_path / "copied", classes=CLASSES)  # the same ones

@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from toy import Generator, ToyTask
 
 from gsoc_kd.core.files import InputError, read_json
@@ -50,7 +53,8 @@ def test_a_run_leaves_statistics_a_film_and_the_averaged_generator(whole):
     assert [row["step"] for row in whole.stats] == [4, 8, 12, 16, 20, 24]
     assert [row["kimg"] for row in whole.stats] == [0.016, 0.032, 0.048, 0.064, 0.08, 0.096]
     assert all(set(row) == {"step", "kimg", "disc", "generator", "every second", *TIMES} for row in whole.stats)
-    assert whole.stats == [json.loads(line) for line in (whole.folder / "stats.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (whole.folder / "stats.jsonl").read_text().splitlines()]
+    assert whole.stats == runs.read_stats(whole.folder) == [row for row in lines if len(row.pop("checksum")) == 16]
     names = {p.name for p in whole.folder.iterdir()} - {"tensorboard"}  # that one only where it is installed
     assert names == {"checkpoint.previous.pt", "checkpoint.pt", "config.json", "film", "film.gif", "generator",
                      "stats.jsonl"}  # fmt: skip
@@ -111,6 +115,83 @@ def test_a_damaged_checkpoint_costs_one_tick_and_nothing_else(whole, tmp_path):
     (run.folder / "checkpoint.pt").write_bytes(b"damaged")
     with pytest.warns(UserWarning, match="checkpoint.pt .*damaged"):
         assert_same(train(ToyTask(), tmp_path / "run", "cpu"), whole)
+
+
+def flipped(path, bit):
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def test_damaged_statistics_come_back_from_the_checkpoint(whole, tmp_path):
+    path = train(ToyTask(kimg=0.048), tmp_path / "run", "cpu").folder / "stats.jsonl"
+    flipped(path, 2000)
+    with pytest.warns(UserWarning, match="stats.jsonl, line 2 .*writes it anew"):
+        assert_same(train(ToyTask(), tmp_path / "run", "cpu"), whole)
+    path.unlink()
+    assert_same(train(ToyTask(), tmp_path / "run", "cpu"), whole)
+    path.write_bytes(path.read_bytes()[:-30])  # a torn last line is no damage
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_same(train(ToyTask(), tmp_path / "run", "cpu"), whole)
+
+
+def test_a_damaged_frame_is_named_and_left_out(tmp_path):
+    run = train(ToyTask(), tmp_path / "run", "cpu")
+    film, frame = run.folder / "film.gif", run.folder / "film" / "0000012.png"
+    before = film.read_bytes()
+    flipped(frame, 8 * (len(frame.read_bytes()) - 30))
+    with pytest.warns(UserWarning, match="0000012.png: damaged, left out of the training animation"):
+        train(ToyTask(), run.folder, "cpu")
+    with Image.open(film) as image:
+        assert image.n_frames == 5 and film.read_bytes() != before
+
+
+def test_a_checkpoint_of_another_network_does_not_fit(whole, tmp_path):
+    run = train(ToyTask(), tmp_path / "run", "cpu")
+    state = runs.load_checkpoint(run.folder)
+    for part in ({"step": 24}, {**state, "generator": {"linear.weight": torch.ones(2)}}):
+        runs.save_checkpoint(run.folder, {"stats": [], **part})
+    with pytest.raises(InputError, match="no checkpoint can be read: .*checkpoint.pt .*checkpoint.previous.pt"):
+        train(ToyTask(), run.folder, "cpu")
+    runs.save_checkpoint(run.folder, state)
+    runs.save_checkpoint(run.folder, {"step": 24, "stats": []})
+    with pytest.warns(UserWarning, match="going on from .*previous"):
+        torch.testing.assert_close(
+            train(ToyTask(), run.folder, "cpu").generator.state_dict(), whole.generator.state_dict(), rtol=0, atol=0
+        )
+
+
+def test_a_second_process_is_told_who_writes(tmp_path):
+    def second(*_):
+        told = []
+        thread = threading.Thread(target=lambda: told.append(refused(train, ToyTask(), tmp_path / "run", "cpu")))
+        thread.start()
+        thread.join()
+        assert f"is being written by process {os.getpid()} on " in told[0]
+
+    run = train(ToyTask(), tmp_path / "run", "cpu", on_tick=second)
+    assert len(run.stats) == 6 and [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def refused(function, *inputs):
+    try:
+        function(*inputs)
+    except InputError as error:
+        return str(error)
+
+
+def test_a_link_is_a_folder_to_train_in(whole, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "run")
+    for kimg in (0.048, 0.096):
+        run = train(ToyTask(kimg=kimg), tmp_path / "link", "cpu")
+    assert_same(run, whole)
+    assert (tmp_path / "link").is_symlink() and names(tmp_path) == ["elsewhere", "link"]
+    assert names(tmp_path / "elsewhere") == ["run"]
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
 
 
 def test_a_finished_run_goes_on_for_longer_as_if_it_had_been_asked_for_at_once(whole, tmp_path):

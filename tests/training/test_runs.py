@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gsoc_kd.core.files import InputError
+from gsoc_kd.core.files import InputError, read_json, with_checksum
 from gsoc_kd.training import runs
 
 # ---------------------------------------------------------------- the folder
@@ -16,7 +16,7 @@ from gsoc_kd.training import runs
 def test_a_new_folder_holds_the_config(tmp_path):
     folder = runs.open_folder(tmp_path / "a" / "run", {"verb": "distill", "widths": (4, 2), "real": None})
     written = json.loads((folder / "config.json").read_text())
-    assert written == {"verb": "distill", "widths": [4, 2], "real": None}
+    assert written == with_checksum({"verb": "distill", "widths": [4, 2], "real": None})
     runs.open_folder(folder, {"verb": "distill", "widths": (4, 2), "real": None})  # the same one again
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -42,7 +42,7 @@ def test_a_run_may_go_on_for_longer(tmp_path):
     runs.open_folder(tmp_path / "run", {"verb": "distill", "kimg": 2, "seed": 0}, main_process=False)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["kimg"] == 1
     runs.open_folder(tmp_path / "run", {"verb": "distill", "kimg": 2, "seed": 0})
-    assert json.loads((tmp_path / "run" / "config.json").read_text()) == {"verb": "distill", "kimg": 2, "seed": 0}
+    assert read_json(tmp_path / "run" / "config.json") == {"verb": "distill", "kimg": 2, "seed": 0}
 
 
 def test_a_foreign_folder_is_refused_and_left_alone(tmp_path):
@@ -53,9 +53,14 @@ def test_a_foreign_folder_is_refused_and_left_alone(tmp_path):
         with pytest.raises(InputError, match=f"{name} exists and is not a run's folder"):
             runs.open_folder(tmp_path / name, {"verb": "distill"})
     (tmp_path / "network").mkdir()
-    for text in ('{"class": "ConvGenerator"}', '["verb"]'):
-        (tmp_path / "network" / "config.json").write_text(text)
-        with pytest.raises(InputError, match="config.json is not a run's"):
+    for value, told in (
+        (with_checksum({"class": "ConvGenerator"}), "is not a run's"),
+        ({"verb": "distill"}, "has no checksum"),
+        (with_checksum({"verb": "distill"}) | {"verb": "pretrain"}, "does not fit its checksum"),
+        (["verb"], "has no checksum"),
+    ):
+        (tmp_path / "network" / "config.json").write_text(json.dumps(value))
+        with pytest.raises(InputError, match=f"config.json {told}"):
             runs.open_folder(tmp_path / "network", {"verb": "distill"})
     (tmp_path / "network" / "config.json").write_text("{")
     with pytest.raises(InputError, match="not valid JSON"):
@@ -124,6 +129,19 @@ def test_the_previous_checkpoint_is_kept(tmp_path):
     assert runs.load_checkpoint(tmp_path)["step"] == 2
 
 
+def test_no_flipped_bit_of_a_checkpoint_changes_what_is_read(tmp_path):
+    state = {"step": 2, "w": torch.linspace(-1, 1, 40), "stats": [{"step": 2, "loss": 0.5}]}
+    runs.save_checkpoint(tmp_path, {**state, "step": 1})
+    runs.save_checkpoint(tmp_path, state)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True).keys() == {"step", "w"}  # torch reads it too
+    assert runs.load_checkpoint(tmp_path)["stats"] == state["stats"]
+    path, content = tmp_path / "checkpoint.pt", (tmp_path / "checkpoint.pt").read_bytes()
+    for at in range(0, len(content), 7):
+        path.write_bytes(content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :])
+        with pytest.warns(UserWarning, match="checkpoint.pt .its sha256 is missing or differs. is damaged"):
+            assert runs.load_checkpoint(tmp_path)["step"] == 1
+
+
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"x" * 1000])
 def test_a_damaged_checkpoint_falls_back_with_a_warning_and_two_are_an_error(tmp_path, damage):
     for step in (1, 2):
@@ -182,7 +200,7 @@ def test_what_a_process_left_that_was_killed_in_its_first_moment_is_no_foreign_f
 
 
 def test_stats_after_the_checkpoint_and_a_torn_line_are_cut_off(tmp_path):
-    assert runs.read_stats(tmp_path) == runs.read_stats(tmp_path, 4) == []
+    assert runs.read_stats(tmp_path) == []
     rows = [{"step": 2, "loss": 0.5}, {"step": 4, "loss": 0.25}, {"step": 6, "loss": 0.1}]
     for row in rows:
         runs.append_stats(tmp_path, row)
@@ -190,9 +208,25 @@ def test_stats_after_the_checkpoint_and_a_torn_line_are_cut_off(tmp_path):
     with open(path, "a") as file:
         file.write('{"step": 8, "lo')
     assert runs.read_stats(tmp_path) == rows and path.read_text().endswith('"lo')  # reading changes nothing
-    assert runs.read_stats(tmp_path, last_step=4) == rows[:2]
+    runs.write_stats(tmp_path, rows[:2])
+    assert runs.read_stats(tmp_path) == rows[:2]
     runs.append_stats(tmp_path, rows[2])
-    assert [json.loads(line) for line in path.read_text().splitlines()] == rows
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [with_checksum(row) for row in rows]
+
+
+def test_no_flipped_bit_of_the_statistics_changes_a_row(tmp_path):
+    rows = [{"step": 2, "loss": 0.5}, {"step": 4, "loss": 0.25}]
+    for row in rows:
+        runs.append_stats(tmp_path, row)
+    path, content = tmp_path / "stats.jsonl", (tmp_path / "stats.jsonl").read_bytes()
+    for bit in range(0, 8 * len(content), 3):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            assert runs.read_stats(tmp_path) == rows  # a space that is another space
+        except InputError as error:
+            assert "stats.jsonl, line" in str(error) and "resuming the run writes it anew" in str(error)
 
 
 def test_what_is_not_finite_stops_the_run():

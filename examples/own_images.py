@@ -1,0 +1,78 @@
+"""From a folder of images in your own classes to a small generator and an OpenVINO file (docs/Your-Own-Images.md):
+`python examples/own_images.py --images my-images`; without --images, from scikit-learn's handwritten digits."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import gsoc_kd as kd
+from gsoc_kd.core.figures import class_grid, grid, save_png
+from gsoc_kd.evaluation import rows, table
+
+SIZE = 32  # pixels a side, a power of two; images of other sizes are scaled
+TEACHER = kd.PretrainConfig(kimg=64, tick_kimg=16, z_dim=64, widths=(96, 64, 48, 32), embed_dim=32, disc_width=32)
+STUDENT = kd.DistillConfig(kimg=64, tick_kimg=16, widths=(48, 32, 24, 16), rank=32)
+MINUTES = 4, 3  # of training at most, for the teacher and for the student
+PAIRS = 10_000  # of all classes together
+
+
+def main(images: Path | None = None, out: Path = Path("runs/own"), per_class: int = 129):
+    """Trains a teacher on the images, a student on the teacher's, scores both and exports the student.
+
+    Args:
+        images: folder with one folder of images for each class; by default digits, which are written first.
+        out: folder for all that is made; called again, the script goes on where it stopped.
+        per_class: images of each class that are scored, of real ones as many are needed (at least 129)."""
+    images = images or digits(out / "images")
+    real = kd.load_images(images, size=SIZE)
+    print(f"1  {len(real):,} images of {len(real.classes)} classes: {real.counts()}")
+
+    print("2  a teacher learns from them")
+    teacher = kd.pretrain(real, TEACHER, out / "teacher", minutes=MINUTES[0])
+
+    print("3  it is asked for pairs")
+    pairs = kd.make_pairs(teacher.folder, per_class=-(-PAIRS // len(real.classes)), out=out / "pairs")
+
+    print("4  a student learns from the pairs alone")
+    student = kd.distill(pairs, STUDENT, out / "student", minutes=MINUTES[1])
+
+    print("5  both are scored against the images")
+    networks = {"teacher": kd.load_teacher(teacher.folder), "student": kd.load_teacher(student.folder)}
+    try:
+        scored(networks, real, per_class, out)
+    except kd.InputError as error:  # e.g. too few images
+        print(f"not scored: {error}")
+
+    print("6  the student leaves as an OpenVINO file")
+    path = kd.export(student.folder, out / "student.xml", precision="int8")
+    save_png(grid(real.take(8).images, columns=8), out / "real.png")
+    save_png(class_grid(kd.load_exported(path), pairs.z_dim, real.classes, columns=8), out / "student.png")
+    print(f"written to {out}: student.xml, student.bin, student.png, real.png, table.md; play with it in a notebook: "
+          f"kd.explore({str(student.folder)!r}, {str(teacher.folder)!r})")  # fmt: skip
+
+
+def scored(networks, real, per_class, out):
+    """Prints the table of {name: network}, measured against the images `real`, and writes it to table.md in `out`."""
+    scores = {name: kd.evaluate(one, real, per_class) for name, one in networks.items()}
+    (out / "table.md").write_text(told := table(rows(networks, scores)) + "\n", encoding="utf-8")
+    print(told)
+
+
+def digits(folder):
+    """Writes scikit-learn's 1,797 handwritten digits as a folder for each, 32 x 32 pixels, three channels."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    for i, (image, label) in enumerate(zip(data.images, data.target)):  # (8, 8) float, 0 to 16
+        place = folder / "zero one two three four five six seven eight nine".split()[label]
+        place.mkdir(parents=True, exist_ok=True)
+        grey = Image.fromarray((image * 255 / 16).astype(np.uint8))
+        grey.resize((32, 32), Image.BICUBIC).convert("RGB").save(place / f"{i:04d}.png")
+    return folder
+
+
+if __name__ == "__main__":
+    import tyro
+
+    tyro.cli(main)

@@ -1,0 +1,87 @@
+"""The script and the page for your own images: from a folder to a file, with a few steps of each training."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import gsoc_kd as kd
+from gsoc_kd.networks.conv import ConvGenerator
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = dict(kimg=0.032, tick_kimg=0.032, batch=16, widths=(8, 8, 4, 4), embed_dim=2, disc_width=4)
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """The script with tiny trainings, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    spec = importlib.util.spec_from_file_location("own_images", ROOT / "examples" / "own_images.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert sum(module.MINUTES) <= 7  # what the page says
+    module.TEACHER = kd.PretrainConfig(**TINY, z_dim=6, group=4)
+    module.STUDENT, module.PAIRS = kd.DistillConfig(**TINY), 40
+    return module
+
+
+def folder_of(*classes, count=10, side=20):
+    """A folder of PNG files, a colour for each class."""
+    for c, name in enumerate(classes):
+        Path("mine", name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (side, side), (250 - 100 * c, 20 * i, 90)).save(f"mine/{name}/{i}.png")
+    return Path("mine")
+
+
+def test_a_small_folder_becomes_a_file_of_its_classes(script, capsys):
+    script.main(folder_of("dog", "cat", "10 euro"))
+    told = capsys.readouterr().out
+    assert "30 images of 3 classes: {'10 euro': 10, 'cat': 10, 'dog': 10}" in told
+    assert "not scored: too few images" in told
+    runner = kd.load_exported("runs/own/student.xml")
+    assert (runner.classes, runner.precision, runner.resolution) == (("10 euro", "cat", "dog"), "int8", 32)
+    assert kd.load_teacher("runs/own/teacher", device="cpu").classes == runner.classes
+    assert kd.load_pairs("runs/own/pairs").manifest["counts"] == [14, 14, 14]
+    with Image.open("runs/own/real.png") as image:
+        assert image.size == (8 * 65 + 1, 3 * 65 + 1)
+    assert Image.open("runs/own/student.png").width > 8 * 65
+
+
+def test_digits_are_written_and_scored_against_themselves(script, capsys):
+    pytest.importorskip("sklearn")
+    real = kd.load_images(script.digits(Path("digits")))
+    assert len(real) == 1797 and min(real.counts().values()) == 174 and real.resolution == 32
+    assert (real.images[..., 0] == real.images[..., 2]).all() and real.images.min() == 0 and real.images.max() == 255
+    names = "zero one two three four five six seven eight nine".split()
+    means = {name: real.images[real.labels == real.classes.index(name)].mean((0, 3)) for name in names}
+    assert means["zero"][16, 16] < 30 < 150 < means["one"][16, 16]  # a zero is empty in the middle
+    network = ConvGenerator(6, 10, 32, (8, 8, 4, 4), 2)
+    network.classes = real.classes
+    script.scored({"teacher": network}, real, 129, Path("."))
+    written = Path("table.md").read_text()
+    rows = re.findall(r"^\| (\w+) \|.*", written, re.M)
+    assert rows == ["teacher"] and "1,290 images" in written and "1,797 real" in written
+    assert written.strip() in capsys.readouterr().out
+
+
+def test_the_pages_python_runs(script, monkeypatch):
+    """All blocks of the page, with budgets that a test can afford; what other tests do is only looked at."""
+    folder_of("cat", "dog", count=16).rename("my-images")
+    text = (ROOT / "docs" / "Your-Own-Images.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    assert len(blocks) == 6
+    asked = {}
+    monkeypatch.setattr(kd, "evaluate", lambda *given, **more: asked.update(more, generator=given[0]), raising=False)
+    for name in ("explore", "push", "export"):
+        keep = lambda *given, name=name, **more: asked.update({name: (*given, more)})  # noqa: E731
+        monkeypatch.setattr(kd, name, keep, raising=False)
+    monkeypatch.setattr(kd, "PretrainConfig", lambda **more: script.TEACHER, raising=False)
+    monkeypatch.setattr(kd, "DistillConfig", lambda **more: script.STUDENT, raising=False)
+    code = "\n".join(blocks)
+    exec(code.replace("per_class=5000", "per_class=10"), names := {})
+    assert len(names["real"]) == 32 and len(names["pairs"]) == 20
+    assert asked["real"] is names["real"] and asked["push"][-1] == {"license": "cc-by-4.0"}
+    assert kd.load_student(asked["export"][0]).classes == ("cat", "dog")
