@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Literal
 
+import numpy as np
 import torch
 import tyro
 from matplotlib.figure import Figure
@@ -32,8 +33,11 @@ import gsoc_kd as kd
 from gsoc_kd.core.files import ASSETS, InputError, read_json, replacing_file, write_json
 from gsoc_kd.core.weights import provenance
 from gsoc_kd.evaluation import cost, floor_row
-from gsoc_kd.pairs import draw_latents
-from gsoc_kd.training.distill import make_networks
+from gsoc_kd.data.images import CIFAR10_CLASSES
+from gsoc_kd.pairs import Pairs, draw_latents
+from gsoc_kd.training.blocks import Blocks
+from gsoc_kd.training.distill import DistillTask, make_networks
+from gsoc_kd.training.loop import prepare
 
 STUDIES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 RUNS, RESULTS, PAGE = Path("runs"), Path("benchmarks/results"), Path("docs/Results.md")
@@ -71,7 +75,8 @@ def train(study, name, seed):
     """Trains and scores a row, unless its figures are there."""
     s, file = STUDIES[study], RESULTS / study / f"{name}-{seed}.json"
     teacher = kd.load_teacher() if s["per_class"] else None
-    fields = {"preset": "laptop", "real": None, "minutes": s["minutes"], "per_class": s["per_class"], "kimg": 1e6}
+    fields = {"preset": "laptop", "real": None, "minutes": s.get("minutes"), "per_class": s["per_class"]}
+    fields |= {"kimg": 1e6 if "minutes" in s else round(s["kimg"] / step_costs(study)[name], 1)}
     fields |= {"tick_kimg": 20, **s.get("common", {}), **s["rows"][name], "seed": seed}
     asked = {key: fields.pop(key) for key in ("minutes", "per_class", "real")}
     config = (kd.DistillConfig if teacher else kd.PretrainConfig).preset(fields.pop("preset"), **fields)
@@ -92,6 +97,25 @@ def train(study, name, seed):
     if teacher:
         found["teacher"] = cost(teacher) | read_json(ASSETS / "teacher" / "provenance.json")["scores"]
     record(file, found)
+
+
+def step_costs(study, rounds=9):
+    """{row: seconds of a step as a multiple of the first row's}, of students on one core: measured once, all in turn, so
+    that rows can be given equal time as a number of pairs, whatever else the machine does; kept with the figures."""
+    file, calls = RESULTS / study / "costs.json", {}
+    if file.is_file():
+        return read_json(file)["costs"]
+    torch.set_num_threads(1)
+    x, y = np.zeros((640, 32, 32, 3), np.uint8), np.arange(640) % 10
+    pairs = Pairs(x, y, np.float16(draw_latents(0, 0, 640, kd.load_teacher().z_dim)), {"classes": list(CIFAR10_CLASSES)}, None)
+    for name, fields in STUDIES[study]["rows"].items():
+        fields = {key: value for key, value in fields.items() if key not in ("per_class", "real", "pairs", "minutes")}
+        task = DistillTask(pairs, kd.DistillConfig.preset("laptop", **fields))
+        accelerator, nets, _ = prepare(task, "cpu")
+        calls[name] = functools.partial(Blocks(task, nets, accelerator), 0, 8)
+    seconds = {name: median(times) for name, times in in_turn(calls, rounds).items()}
+    base = next(iter(seconds.values()))
+    return record(file, {"costs": {name: round(one / base, 3) for name, one in seconds.items()}, "rounds": rounds})["costs"]
 
 
 def same(old, new, kind):
