@@ -50,12 +50,6 @@ def logistic_discriminator(logits_real, logits_generated):
     return F.softplus(-logits_real).mean() + F.softplus(logits_generated).mean()
 
 
-def relativistic_generator(logits_target, logits_generated):
-    """mean softplus(D(target) - D(generated)): the paired relativistic loss (Jolicoeur-Martineau 2018, arXiv 1807.00734;
-    Huang et al. 2025, arXiv 2501.05441, eq. 2). Pairs share z, y and augmentation. logits: (N,) each."""
-    return F.softplus(logits_target - logits_generated).mean()
-
-
 def r1_penalty(disc, x, y):
     """mean |grad_x D(x, y)|^2 on real images (Mescheder et al. 2018, arXiv 1801.04406), weighted by gamma / 2 outside.
 
