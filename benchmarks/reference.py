@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import tyro
 from pages import main_program
-from studies import STUDIES, frontier, least
+from studies import STUDIES, least, size_quality
 
 import gsoc_kd as kd
 from gsoc_kd.core.figures import grid, save_png
@@ -30,7 +30,7 @@ from gsoc_kd.training.runs import read_stats
 
 # name: (preset, pairs for each class, what changes); in 2022 there were real images beside the pairs
 FULL, SMOKE = dict(batch=128, kimg=7500), dict(batch=16, kimg=0.064, tick_kimg=0.032)
-STUDENTS = {name: ("gpu", 5000, {**fields, **FULL}) for name, fields in STUDIES["frontier"]["rows"].items()}
+STUDENTS = {name: ("gpu", 5000, {**fields, **FULL}) for name, fields in STUDIES["trade-off"]["rows"].items()}
 STUDENTS |= {"distylegan-2022": ("distylegan-2022", 5000, FULL), "200k, 500,000 pairs": ("gpu", 50_000, FULL)}
 SMALL = {"TinyGAN block": ("smoke", 13, {"block": "residual", **SMOKE}), "more pairs": ("smoke", 26, SMOKE)}
 SMALL |= {"distylegan-2022": ("distylegan-2022", 13, SMOKE)}
@@ -86,7 +86,7 @@ def report(names, out):
     z, y = draw_latents(7, 0, 20, generators[0].z_dim), np.arange(20) % generators[0].num_classes
     with replacing_folder(out / "report") as folder:
         (folder / "table.md").write_text(text + "\n", encoding="utf-8")
-        frontier([floor_row(), *rows]).savefig(folder / "frontier.png", dpi=80)
+        size_quality([floor_row(), *rows]).savefig(folder / "trade-off.png", dpi=80)
         save_png(grid(np.concatenate([generator(z, y) for generator in generators]), columns=20), folder / "images.png")
         for name in names:
             shutil.copyfile(out / "runs" / name / "film.gif", folder / f"{name}.gif")

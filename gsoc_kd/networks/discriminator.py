@@ -6,7 +6,6 @@ A discriminator takes images x (N, 3, R, R) in [-1, 1] and labels y, (N,) int64 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from ..core.files import InputError
 from .layers import check_sizes, class_weights
@@ -19,9 +18,10 @@ class ProjectionDiscriminator(nn.Module):
     Args:
         group: `minibatch_deviation` over groups of so many images, of which a batch must be a multiple, so that a
             generator that generates one image per class is found out; 0: off.
-        spectral: spectral norm on all layers (Miyato et al. 2018, arXiv 1802.05957); without it, train with R1."""
 
-    def __init__(self, num_classes=10, resolution=32, width=64, group=0, spectral=True):
+    Nothing bounds its slope: train it with R1."""
+
+    def __init__(self, num_classes=10, resolution=32, width=64, group=0):
         super().__init__()
         sizes = dict(num_classes=num_classes, resolution=resolution, width=width, group=group)
         check_sizes(sizes, resolution=16, group=0)
@@ -29,8 +29,6 @@ class ProjectionDiscriminator(nn.Module):
         inputs, outputs = (3, width, 2 * width, 4 * width + (group > 0)), (width, 2 * width, 4 * width, 8 * width)
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 4, stride=2, padding=1) for i, o in zip(inputs, outputs))
         self.output, self.embedding = nn.Linear(8 * width, 1), nn.Linear(num_classes, 8 * width, bias=False)
-        for layer in (*self.convs, self.output, self.embedding) if spectral else ():
-            spectral_norm(layer)
 
     def forward(self, x, y):
         weights, maps = class_weights(y, self.num_classes, x.shape[0]), []

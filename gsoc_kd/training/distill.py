@@ -1,5 +1,6 @@
 """Distillation: a small student learns to generate the teacher's images from pairs alone (docs/Objectives.md)."""
 
+import math
 import time
 import warnings
 from dataclasses import asdict, dataclass, replace
@@ -22,15 +23,24 @@ from . import config as configs
 from . import runs
 from .augment import augment, draw_augmentation
 from .loop import train
-from .losses import feature_loss, hinge_discriminator, hinge_generator, pixel_loss
+from .losses import (
+    feature_loss,
+    hinge_discriminator,
+    hinge_generator,
+    pixel_loss,
+    r1_penalty,
+    relative_feature_loss,  # fmt: skip
+)
+
+R1_EVERY = 8  # the gradient penalty is computed every so many steps, and counts as much more
 
 PRESETS = {
     "smoke": dict(kimg=0.512, tick_kimg=0.128, batch=16, widths=(16, 8, 8, 8), embed_dim=4, rank=8, disc_width=4),
     "laptop": dict(),
     "distylegan-2022": dict(
         student="distylegan", disc="distylegan", disc_width=128, kimg=7500, tick_kimg=50, batch=128, lr=2e-4,
-        disc_lr=2e-4, betas=(0.5, 0.999), ema=0.0, feature_weight=1.0, pixel_weight=0.2, adversarial_weight=0.01,
-        gan_weight=0.002, disc_gan_weight=0.2, adversarial_every=10, shift=0, brightness=0.0),
+        disc_lr=2e-4, betas=(0.5, 0.999), ema=0.0, r1=0.0, feature_weight=1.0, pixel_weight=0.2,
+        adversarial_weight=0.01, gan_weight=0.002, disc_gan_weight=0.2, adversarial_every=10, shift=0, brightness=0.0),
     "gpu": dict(kimg=7500, tick_kimg=1000, batch=256, disc_width=64),
 }  # fmt: skip
 
@@ -43,12 +53,13 @@ class DistillConfig:
     tick_kimg: float = 8  # a checkpoint, a line of statistics and a frame of film every so many thousand pairs
     batch: int = 64  # pairs a step, over all processes
     student: str = "conv"  # conv: ConvGenerator; distylegan: the 2022 student of width 256
-    widths: tuple[int, ...] = (96, 48, 28, 16)  # conv: channels at 4x4, 8x8, ... pixels
+    widths: tuple[int, ...] = (64, 64, 40, 28)  # conv: channels at 4x4, 8x8, ... pixels
     embed_dim: int = 32  # conv: width of the class embedding
     rank: int | None = 48  # conv: the first linear layer goes through so many dimensions; None: it does not
     block: str = "conv"  # conv: "conv", or "residual" for TinyGAN's block
     disc: str = "projection"  # projection: ProjectionDiscriminator; distylegan: the 2022 discriminator
     disc_width: int = 32  # the discriminator's channels after its first convolution
+    r1: float = 0.1  # gamma, of the gradient penalty on the teacher's images; 0: none
     feature_weight: float = 1.0  # of the feature loss, L1 between the discriminator's maps
     pixel_weight: float = 1.0  # lambda 1, of the pixel loss
     adversarial_weight: float = 0.1  # lambda 2, of the student's hinge loss on the noise of the pairs
@@ -81,26 +92,27 @@ class DistillConfig:
             raise InputError("DistillConfig: all weights of the student's loss are 0; nothing would be learned")
 
 
-def distill_step(nets, c, x_teacher, y, z, augmentation, adversarial, descend_disc, descend):
+def distill_step(nets, c, x_teacher, y, z, augmentation, adversarial, r1, descend_disc, descend):
     """Teacher against student on the same latents and labels: first the discriminator, then the student.
 
     Args:
         x_teacher: (B, 3, R, R), y: (B, C) class weights, z: (B, Z): the pairs.
         augmentation: light and theta for B images (see `augment`), the same for a teacher's image and the student's.
         adversarial: whether the hinge loss counts in this step.
+        r1: weight of the gradient penalty in this step; 0: it is not computed.
         descend_disc, descend: take a loss, and one step down it with the discriminator's and the student's weights.
 
     Returns {loss: scalar}."""
     x_student = nets.generator(z, y)  # (B, 3, R, R)
     both = augment(torch.cat([x_teacher, x_student.detach()]), *times(2, augmentation))
     logits, maps = nets.disc(both, torch.cat([y, y]))  # (2B,), four maps (2B, C_i, R_i, R_i)
-    losses = {"disc": hinge_discriminator(*logits.chunk(2))}
     maps_teacher = [m[: len(y)].detach().clone() for m in maps]
-    descend_disc(losses["disc"])
+    losses = {"disc": hinge_discriminator(*logits.chunk(2))}
+    descend_disc(losses["disc"] + penalty(losses, nets, r1, both[: len(y)], y))
 
     logits, maps = nets.disc(augment(x_student, *augmentation), y, training=False)  # looked through as it now is
     losses["pixel"] = pixel_loss(x_teacher, x_student)
-    losses["feature"] = feature_loss(maps_teacher, maps)
+    losses["feature"] = features(c)(maps_teacher, maps)
     total = c.pixel_weight * losses["pixel"] + c.feature_weight * losses["feature"]
     if adversarial:
         losses["adversarial"] = hinge_generator(logits)
@@ -109,8 +121,8 @@ def distill_step(nets, c, x_teacher, y, z, augmentation, adversarial, descend_di
     return losses
 
 
-def distill_step_with_real(nets, c, x_teacher, y, z, x_real, y_real, z_fresh, augmentation, adversarial, descend_disc,
-                           descend):  # fmt: skip
+def distill_step_with_real(nets, c, x_teacher, y, z, x_real, y_real, z_fresh, augmentation, adversarial, r1,
+                           descend_disc, descend):  # fmt: skip
     """The same with the two terms that need real images, real against student on fresh latents (the 2022 recipe).
 
     x_real: (B, 3, R, R), y_real: (B, C), z_fresh: (B, Z): real images, their labels, latents for these labels."""
@@ -118,22 +130,37 @@ def distill_step_with_real(nets, c, x_teacher, y, z, x_real, y_real, z_fresh, au
     with torch.set_grad_enabled(adversarial and c.gan_weight > 0):
         x_fresh = nets.generator(z_fresh, y_real)
     four = torch.cat([x_teacher, x_student.detach(), x_real, x_fresh.detach()])
-    logits, maps = nets.disc(augment(four, *times(4, augmentation)), torch.cat([y, y, y_real, y_real]))
+    four = augment(four, *times(4, augmentation))
+    logits, maps = nets.disc(four, torch.cat([y, y, y_real, y_real]))
     teacher, student, real, fresh = logits.chunk(4)
     losses = {"disc": hinge_discriminator(teacher, student), "disc_gan": hinge_discriminator(real, fresh)}
     maps_teacher = [m[:n].detach().clone() for m in maps]
-    descend_disc(losses["disc"] + c.disc_gan_weight * losses["disc_gan"])
+    total = losses["disc"] + c.disc_gan_weight * losses["disc_gan"]
+    descend_disc(total + penalty(losses, nets, r1, four[:n], y))
 
     shown, labels = (torch.cat([x_student, x_fresh]), torch.cat([y, y_real])) if adversarial else (x_student, y)
     logits, maps = nets.disc(augment(shown, *times(len(shown) // n, augmentation)), labels, training=False)
     losses["pixel"] = pixel_loss(x_teacher, x_student)
-    losses["feature"] = feature_loss(maps_teacher, [m[:n] for m in maps])
+    losses["feature"] = features(c)(maps_teacher, [m[:n] for m in maps])
     total = c.pixel_weight * losses["pixel"] + c.feature_weight * losses["feature"]
     if adversarial:
         losses["adversarial"], losses["gan"] = hinge_generator(logits[:n]), hinge_generator(logits[n:])
         total = total + c.adversarial_weight * losses["adversarial"] + c.gan_weight * losses["gan"]
     descend(total)
     return losses
+
+
+def penalty(losses, nets, r1, x_teacher, y):
+    """What R1 adds to the discriminator's loss, noted in `losses`; 0 where its weight in this step is 0."""
+    if not r1:
+        return 0
+    losses["r1"] = r1_penalty(nets.disc.network, x_teacher, y)
+    return r1 * losses["r1"]
+
+
+def features(config):
+    """The feature loss: relative where nothing else fixes the size of the maps, as spectral norm does."""
+    return feature_loss if config.disc == "distylegan" else relative_feature_loss
 
 
 def times(count, augmentation):
@@ -148,7 +175,8 @@ class DistillTask:
 
     def __init__(self, pairs, config, real=None):
         self.pairs, self.config, self.real, every = pairs, config, real, config.adversarial_every
-        self.period = every * -(-8 // every)  # at least 8 steps a block
+        # steps of a block: at least 8, whole rounds of what does not count in every step
+        self.period = math.lcm(every, R1_EVERY) if config.r1 else every * -(-8 // every)
         self.steps, self.tick = configs.steps(config)
 
     def place(self, device, rank, world):
@@ -180,7 +208,8 @@ class DistillTask:
     def step(self, nets, given, i, descend_disc, descend):
         c, rows, adversarial = self.config, given["rows"], (i + 1) % self.config.adversarial_every == 0
         pairs = to_float(self.x[rows]), self.y[rows], self.z[rows].float()
-        rest = [given[name] for name in ("light", "theta") if name in given], adversarial, descend_disc, descend
+        r1 = c.r1 / 2 * R1_EVERY if i % R1_EVERY == 0 else 0
+        rest = [given[name] for name in ("light", "theta") if name in given], adversarial, r1, descend_disc, descend
         if not self.real:
             return distill_step(nets, c, *pairs, *rest)
         real = given["real_rows"]
@@ -213,8 +242,9 @@ def make_networks(config, z_dim, num_classes, resolution):
         student = ConvGenerator(z_dim, *shape, c.widths, c.embed_dim, c.rank, c.block)
     else:
         student = DiStyleGANGenerator(z_dim, *shape)
-    kind = ProjectionDiscriminator if c.disc == "projection" else DiStyleGANDiscriminator
-    return student, kind(*shape, c.disc_width)
+    if c.disc == "projection":
+        return student, ProjectionDiscriminator(*shape, c.disc_width)
+    return student, DiStyleGANDiscriminator(*shape, c.disc_width)
 
 
 def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/student", real=None,

@@ -162,7 +162,7 @@ def make_networks(config, num_classes, resolution):
         generator = ConvGenerator(c.z_dim, *shape, c.widths, c.embed_dim)
     if c.disc == "stylegan2":
         return generator, StyleGAN2Discriminator(*shape, c.channel_base, c.channel_max, c.group)
-    return generator, ProjectionDiscriminator(*shape, c.disc_width, c.group, spectral=False)
+    return generator, ProjectionDiscriminator(*shape, c.disc_width, c.group)
 
 
 def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/teacher", device: str | None = None,

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 MAP_WEIGHTS = (1 / 16, 1 / 8, 1 / 4, 1)
+RELATIVE_WEIGHTS = (0.0059, 0.0068, 0.0098, 0.030)  # MAP_WEIGHTS times the maps' mean sizes under spectral norm
 
 
 def feature_loss(maps_teacher, maps_student, weights=MAP_WEIGHTS):
@@ -14,6 +15,13 @@ def feature_loss(maps_teacher, maps_student, weights=MAP_WEIGHTS):
 
     maps_*: lists of (N, C_i, H_i, W_i), one for each weight. Returns a scalar."""
     return sum(w * F.l1_loss(s, t) for w, s, t in zip(weights, maps_student, maps_teacher, strict=True))
+
+
+def relative_feature_loss(maps_teacher, maps_student, weights=RELATIVE_WEIGHTS):
+    """sum_i w_i mean|f_i(x_T) - f_i(x_S)| / mean|f_i(x_T)|: the same for a discriminator without spectral norm, whose
+    maps have no size of their own. No gradient reaches the teacher's maps."""
+    pairs = zip(weights, maps_student, maps_teacher, strict=True)
+    return sum(w * F.l1_loss(s, t) / t.abs().mean() for w, s, t in pairs)
 
 
 def pixel_loss(x_teacher, x_student):

@@ -47,7 +47,7 @@ def test_it_leaves_networks_scores_and_a_report_in_one_go_or_in_parts(smoke, tmp
         scores = read_json(whole / "scores" / f"{name}.json")
         assert scores["images"] == 1290 and 0 < scores["cifar_fd"] < 100 and scores["kimg"] == 0.064
         assert scores["hardware"] and "commit" in scores and ("cifar_fd_to_teacher" in scores) == (name != "teacher")
-    shown = {"table.md", "frontier.png", "images.png", *(f"{name}.gif" for name in NAMES)}
+    shown = {"table.md", "trade-off.png", "images.png", *(f"{name}.gif" for name in NAMES)}
     assert {path.name for path in (whole / "report").iterdir()} == shown
     table = (whole / "report" / "table.md").read_text()
     assert all(f"| {name} | " in table and f"* {name}: 0 thousand images in " in table for name in NAMES)

@@ -17,9 +17,9 @@ ROOT, KD = Path(__file__).resolve().parents[2], studies.kd
 SHARE = read_json(ASSETS / "teacher" / "provenance.json")["scores"]["class_agreement"]
 SMOKE, WIDE, NARROW = dict(preset="smoke", batch=16), {"widths": [16, 8, 8, 8]}, {"widths": [8, 8, 8, 8]}
 SMALL = {
-    "levers": dict(per_class=0, seeds=[0], common=dict(preset="smoke", r1=0.3), rows={"base": {}, "r1": dict(r1=0.2)}),
+    "teacher": dict(per_class=0, seeds=[0], common=dict(preset="smoke", r1=0.3), rows={"base": {}, "r1": dict(r1=0.2)}),
     "ablations": dict(per_class=4, seeds=[0, 1], rows={"base": SMOKE, "other": {**SMOKE, "lr": 0.01}}),
-    "frontier": dict(per_class=4, seeds=[0], common=SMOKE, rows={"small": NARROW, "large": WIDE}),
+    "trade-off": dict(per_class=4, seeds=[0], common=SMOKE, rows={"small": NARROW, "large": WIDE}),
 }
 
 
@@ -30,6 +30,7 @@ def trained(tmp_path, monkeypatch):
     def evaluate(network, per_class, teacher, progress):
         fd = network.config["widths"][0] / 4 if teacher else 3.0
         scores = {"cifar_fd": fd, "class_agreement": SHARE - fd / 100, "cifar_recall": 0.25, "images": 10 * per_class}
+        scores["cifar_fd_per_class"] = {"a": fd, "b": 2 * fd}
         return scores | ({"cifar_fd_to_teacher": fd / 10, "cifar_fd_to_teacher_floor": 0.05} if teacher else {})
 
     noted, images = [], np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
@@ -50,10 +51,10 @@ def trained(tmp_path, monkeypatch):
     return noted
 
 
-def test_frontier_shows_each_generator_and_lines_for_what_costs_nothing():
+def test_the_trade_off_shows_each_generator_and_lines_for_what_costs_nothing():
     rows = [{"name": "teacher", "parameters": 1000, "macs": 50_000, "cifar_fd": 5.0, "marker": "*"}]
     rows += [{"name": "small", "parameters": 100, "macs": 7000, "cifar_fd": 8.0}, {"name": "floor", "cifar_fd": 0.5}]
-    left, right = studies.frontier(rows).axes
+    left, right = studies.size_quality(rows).axes
     for axes, big, small in ((left, 1000, 100), (right, 50_000, 7000)):
         dots = {dot.get_label(): dot.get_offsets()[0].tolist() for dot in axes.collections}
         assert dots == {"teacher": [big, 5.0], "small": [small, 8.0]} and axes.get_xscale() == "log"
@@ -82,8 +83,9 @@ def test_students_are_trained_scored_and_tabulated_once(trained):
     rows, text = table("ablations")
     assert studies.PAGE.read_text().startswith("head") and studies.PAGE.read_text().count("old") == 2
     assert rows["other"][:2] == ["`preset='smoke', batch=16, lr=0.01`", "2"]
-    assert rows["base"][5:] == ["0.40", "4.00", f"{SHARE - 0.04:.1%}", "25.0%"]
-    assert "a dot for each seed](ablations.png)" in text and studies.PAGE.with_name("ablations.png").is_file()
+    assert rows["base"][5:] == ["0.40", "4.00", f"{SHARE - 0.04:.1%}", "25.0%", "8.0 b"]
+    assert "a dot for each seed](study-ablations.png)" in text
+    assert studies.PAGE.with_name("study-ablations.png").is_file()
     assert "4 pairs for each class of the bundled teacher, CIFAR-FD " in text and "10,000 images scored" in text
     done = read_json(studies.RESULTS / "ablations" / "other-1.json")
     assert done["asked"]["config"]["seed"] == 1 and done["last"]["kimg"] == 0.016  # a step is longer than its minutes
@@ -96,56 +98,61 @@ def test_students_are_trained_scored_and_tabulated_once(trained):
     assert not studies.same({**asked, "config": {**config, "lr": 0.5}}, asked, kind)
 
 
-def test_the_frontier_tells_what_is_small_and_fast_and_names_an_earlier_teacher(trained):
-    studies.main("frontier")
-    rows, text = table("frontier")
-    assert f"class agreement ({SHARE:.1%}): small, with {rows['small'][3]} parameters and {SHARE - 0.02:.1%}." in text
-    assert studies.PAGE.with_name("frontier.png").is_file() and "INT8" not in text
-    files = sorted((studies.RESULTS / "frontier").glob("*.json"))
-    found, speed = studies.time_files(batch=2, rounds=2), studies.RESULTS / "frontier" / "speed.json"
+def test_the_trade_off_tells_what_is_small_and_fast_and_forgets_an_earlier_teacher(trained):
+    studies.main("trade-off")
+    rows, text = table("trade-off")
+    assert f"class accuracy ({SHARE:.1%}): small, with {rows['small'][3]} parameters and {SHARE - 0.02:.1%}." in text
+    assert studies.PAGE.with_name("trade-off.png").is_file() and "INT8" not in text
+    files = sorted((studies.RESULTS / "trade-off").glob("*.json"))
+    found, speed = studies.time_files(batch=2, rounds=2), studies.RESULTS / "trade-off" / "speed.json"
     assert set(found["images_per_second"]) == {"small", "large"} and read_json(speed) == found
     speed.write_text(json.dumps({**found, "images_per_second": {"small": 5000.4}}))
-    assert "INT8 images/s at batch 2" in studies.write("frontier")
-    assert [table("frontier")[0][name][5] for name in ("small", "large")] == ["5,000", "–"]
+    assert "INT8 images/s at batch 2" in studies.write("trade-off")
+    assert [table("trade-off")[0][name][5] for name in ("small", "large")] == ["5,000", "–"]
     now = [read_json(file) for file in files]
     for file, one in zip(files, now):  # the bundled teacher has been replaced since
-        old = {
-            "asked": one["asked"] | {"teacher": "0123456789ab"},
-            "teacher": one["teacher"] | {"class_agreement": 0.6},
-        }
-        file.write_text(json.dumps(one | old))
-    text = studies.write("frontier")
-    assert "an earlier (01234567) teacher, " in text and "class agreement (60.0%)" in text
+        file.write_text(json.dumps(one | {"asked": one["asked"] | {"teacher": "0123456789ab"}}))
+    assert studies.write("trade-off") == "Not measured yet: `python benchmarks/studies.py trade-off` trains it."
     files[0].write_text(json.dumps(now[0]))  # a student of the new one is there
-    assert "of the bundled teacher" in studies.write("frontier") and list(table("frontier")[0]) == ["large"]
-    files[1].unlink()
-    studies.main("frontier", shown=True)
-    assert len(trained) == 2
+    assert "of the bundled teacher" in studies.write("trade-off") and list(table("trade-off")[0]) == ["large"]
+
+
+def test_rows_that_cost_more_get_fewer_pairs_for_the_same_time(trained, monkeypatch):
+    study = dict(per_class=4, kimg=0.032, seeds=[0], rows={"base": SMOKE, "wide": {**SMOKE, **WIDE, "disc_width": 8}})
+    monkeypatch.setattr(studies, "STUDIES", {"ablations": study})
+    costs = studies.step_costs("ablations", rounds=2)
+    assert costs["base"] == 1 and set(costs) == {"base", "wide"}
+    file = studies.RESULTS / "ablations" / "costs.json"
+    file.write_text(json.dumps(read_json(file) | {"costs": {"base": 1.0, "wide": 2.0}}))  # kept, not measured again
+    studies.main("ablations")
+    found = [read_json(studies.RESULTS / "ablations" / f"{name}-0.json") for name in study["rows"]]
+    assert [one["last"]["kimg"] for one in found] == [0.032, 0.016]
+    assert "as many pairs as take the time of 0.032 thousand of the first row" in table("ablations")[1]
 
 
 def test_teachers_are_trained_too_and_tables_written_without_training(trained):
     with pytest.raises(InputError, match="ablations has no 'x'; choose from base, other"):
         studies.main("ablations", names=("x",))
-    with pytest.raises(InputError, match="levers has no figures"):
-        studies.main("tables")
+    studies.main("tables")
+    assert studies.PAGE.read_text().count("Not measured yet: ") == 3
     for study in SMALL:
         studies.main(study, seeds=(0,))
     assert trained == ["base-0", "r1-0", "base-0", "other-0", "small-0", "large-0"]
-    rows, text = table("levers")
+    rows, text = table("teacher")
     assert rows["base"][:3] == ["`preset='smoke', r1=0.3`", "1", "0"] and rows["r1"][0] == "`r1=0.2`"
-    assert rows["r1"][-3:] == ["3.00", f"{SHARE - 0.03:.1%}", "25.0%"] and "\nReal CIFAR-10; " in text
+    assert rows["r1"][-4:] == ["3.00", f"{SHARE - 0.03:.1%}", "25.0%", "6.0 b"] and "\nReal CIFAR-10; " in text
     assert "to teacher" not in text and "pairs" not in text
     told = studies.PAGE.read_text()
-    studies.PAGE.write_text(told.replace("teacher", "T"))
+    studies.PAGE.write_text(told.replace("accuracy", "A"))
     studies.main("tables")
     assert studies.PAGE.read_text() == told and len(trained) == 6
-    studies.PAGE.write_text(told.replace("<!-- frontier", "<!-- other"))
-    with pytest.raises(InputError, match="has no block between <!-- frontier"):
+    studies.PAGE.write_text(told.replace("<!-- trade-off", "<!-- other"))
+    with pytest.raises(InputError, match="has no block between <!-- trade-off"):
         studies.main("tables")
 
 
 def test_the_real_studies_are_valid_and_their_figures_make_the_page_s_tables(tmp_path, monkeypatch):
-    page = tmp_path / "Results.md"
+    page = tmp_path / "Studies.md"
     page.write_text((ROOT / studies.PAGE).read_text(encoding="utf-8"))
     monkeypatch.setattr(studies, "PAGE", page)
     monkeypatch.setattr(studies, "RESULTS", ROOT / studies.RESULTS)
@@ -154,6 +161,6 @@ def test_the_real_studies_are_valid_and_their_figures_make_the_page_s_tables(tmp
             fields = {"preset": "laptop", **study.get("common", {}), **row}
             fields = {key: value for key, value in fields.items() if key not in ("per_class", "real", "minutes")}
             (KD.DistillConfig if study["per_class"] else KD.PretrainConfig).preset(fields.pop("preset"), **fields)
-        assert "commit studies-2026-11 (0c31a4b)" in studies.write(name) and set(table(name)[0]) <= set(study["rows"])
-    sizes = [int(cells[3].replace(",", "")) for cells in table("frontier")[0].values()]
-    assert len(sizes) >= 5 and min(sizes) < 60_000 and max(sizes) > 1_900_000
+        text = studies.write(name)
+        if not text.startswith("Not measured yet: "):
+            assert "commit " in text and set(table(name)[0]) <= set(study["rows"])

@@ -18,12 +18,12 @@ GENERATORS = {
 }
 DISCRIMINATORS = {
     "projection disc": lambda: networks.ProjectionDiscriminator(4, 16, 4),
-    "groups disc": lambda: networks.ProjectionDiscriminator(4, 16, 4, group=2, spectral=False),
+    "groups disc": lambda: networks.ProjectionDiscriminator(4, 16, 4, group=2),
     "distylegan disc": lambda: networks.DiStyleGANDiscriminator(4, 16, 4, 4),
     "stylegan2 disc": lambda: networks.StyleGAN2Discriminator(4, 16, 128, 8, 2, 2),
 }
 NETWORKS = GENERATORS | DISCRIMINATORS
-EVALUATED = ("conv", "projection disc")  # upsampling and spectral norm compute otherwise than in training
+EVALUATED = ("conv", "distylegan disc")  # batch norm and spectral norm compute otherwise than in training
 OFFICIAL = [  # the defaults are those of 2022 and of StyleGAN2-ADA's `cifar`
     (networks.DiStyleGANGenerator, 2_054_368),
     (networks.DiStyleGANDiscriminator, 3_415_178),

@@ -119,7 +119,7 @@ def test_gradients_lie_as_their_weights_do_also_after_r1():
 
     def discriminator():
         torch.manual_seed(0)
-        return ProjectionDiscriminator(3, 32, 4, group=4, spectral=False).to(memory_format=torch.channels_last)
+        return ProjectionDiscriminator(3, 32, 4, group=4).to(memory_format=torch.channels_last)
 
     ours, theirs = discriminator(), discriminator()
     adam = torch.optim.Adam(ours.parameters(), torch.tensor(1e-2, dtype=torch.float64), fused=True)

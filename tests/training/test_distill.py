@@ -16,9 +16,15 @@ from gsoc_kd.pairs import load_pairs, save_pairs
 from gsoc_kd.teachers import GENERATORS, black_box, load_student
 from gsoc_kd.training import runs
 from gsoc_kd.training.augment import augment
-from gsoc_kd.training.distill import PRESETS, DistillConfig, DistillTask, distill, make_networks, usable
+from gsoc_kd.training.distill import PRESETS, R1_EVERY, DistillConfig, DistillTask, distill, make_networks, usable
 from gsoc_kd.training.loop import train
-from gsoc_kd.training.losses import feature_loss, hinge_discriminator, hinge_generator, pixel_loss
+from gsoc_kd.training.losses import (
+    feature_loss,
+    hinge_discriminator,
+    hinge_generator,
+    pixel_loss,
+    relative_feature_loss,
+)
 
 CLASSES, TIMES = ("cat", "dog", "ship"), {"seconds", "pairs_per_second"}
 WEIGHTS = ("feature_weight", "pixel_weight", "adversarial_weight", "gan_weight", "disc_gan_weight")
@@ -78,7 +84,7 @@ def test_presets_and_what_they_build():
     assert set(PRESETS) == {"smoke", "laptop", "distylegan-2022", "gpu"}
     student, disc = make_networks(config(block="residual", rank=None), 8, 3, 32)
     assert student.config == ConvGenerator(8, 3, 32, (16, 8, 8, 8), 4, None, "residual").config
-    assert isinstance(disc, ProjectionDiscriminator) and all(hasattr(c, "parametrizations") for c in disc.convs)
+    assert isinstance(disc, ProjectionDiscriminator)
     with pytest.raises(InputError, match="student must be one of conv, distylegan, got 'stylegan'"):
         config(student="stylegan")
     with pytest.raises(InputError, match="all weights"):
@@ -156,19 +162,25 @@ def one_step(task, pairs, real):
         return disc(augment(x, light, theta), y)
 
     losses = {}
-    disc.train()(x_teacher, y)  # spectral norm goes on once a step,
+    disc.train()(x_teacher, y)  # the 2022 discriminator's spectral norm goes on once a step,
     disc.eval()  # and then stands still
     losses["disc"] = total = hinge_discriminator(seen(x_teacher, y)[0], seen(student(z, y).detach(), y)[0])
     if real is not None:
         fresh = student(z_fresh, y_real).detach()
         losses["disc_gan"] = hinge_discriminator(seen(x_real, y_real)[0], seen(fresh, y_real)[0])
         total = total + c.disc_gan_weight * losses["disc_gan"]
+    if c.r1:  # every 8th step, 8 times as much
+        x = augment(x_teacher, light, theta).requires_grad_(True)
+        (slope,) = torch.autograd.grad(disc(x, y)[0].sum(), x, create_graph=True)
+        losses["r1"] = slope.square().flatten(1).sum(1).mean()
+        total = total + c.r1 / 2 * R1_EVERY * losses["r1"]
     maps_teacher = [m.detach() for m in seen(x_teacher, y)[1]]  # as the discriminator saw them in its own step
     total.backward()
     disc_optimizer.step()
 
     losses["pixel"] = pixel_loss(x_teacher, student(z, y))
-    losses["feature"] = feature_loss(maps_teacher, seen(student(z, y), y)[1])
+    compare = relative_feature_loss if c.student == "conv" else feature_loss
+    losses["feature"] = compare(maps_teacher, seen(student(z, y), y)[1])
     losses["adversarial"] = hinge_generator(seen(student(z, y), y)[0])
     total = (
         c.pixel_weight * losses["pixel"]
@@ -189,7 +201,7 @@ def one_step(task, pairs, real):
         ("distylegan-2022", True, dict(disc_width=8)),
         ("distylegan-2022", False, dict(disc_width=8)),
         ("smoke", True, dict(gan_weight=0.5, disc_gan_weight=0.5, disc_lr=4e-5)),
-        ("smoke", False, dict(disc_lr=4e-5, pixel_weight=0.7, feature_weight=0.3, adversarial_weight=0.2)),
+        ("smoke", False, dict(disc_lr=2e-5, pixel_weight=0.7, feature_weight=0.3, adversarial_weight=0.2)),
     ],
 )
 def test_one_step_is_the_one_written_out_here(pairs, real, tmp_path, preset, with_real, changes):
@@ -207,15 +219,17 @@ def test_one_step_is_the_one_written_out_here(pairs, real, tmp_path, preset, wit
     assert (trained - expected).abs().max() < 2.1 * c.lr  # near 0 rounding may flip
 
 
-@pytest.mark.parametrize("every, period", [(1, 8), (2, 8), (3, 9), (10, 10)])
-def test_hinge_losses_count_every_so_many_steps(pairs, real, tmp_path, every, period):
-    c = config(kimg=0.016 * 2 * every, tick_kimg=0.016, adversarial_every=every, gan_weight=0.1, disc_gan_weight=0.1)
+@pytest.mark.parametrize("every, r1, period", [(1, 0.1, 8), (2, 0.0, 8), (3, 0.0, 9), (3, 0.1, 24), (10, 0.0, 10)])
+def test_hinge_losses_count_every_so_many_steps(pairs, real, tmp_path, every, r1, period):
+    shown = dict(kimg=0.016 * 2 * every, tick_kimg=0.016, r1=r1)
+    c = config(**shown, adversarial_every=every, gan_weight=0.1, disc_gan_weight=0.1)
     assert DistillTask(pairs, c).period == period
     if every < 10:
         run = distill(pairs, c, tmp_path / "run", real, "cpu")
         counts = [step % every == 0 for step in range(1, 2 * every + 1)]
         assert [{"adversarial", "gan"} <= set(row) for row in run.stats] == counts
         assert all({"disc", "disc_gan", "pixel", "feature"} <= set(row) for row in run.stats)
+        assert ["r1" in row for row in run.stats] == [bool(r1) and step % R1_EVERY == 0 for step in range(2 * every)]
 
 
 # ---------------------------------------------------------------- what a run says and does
@@ -224,7 +238,7 @@ def test_hinge_losses_count_every_so_many_steps(pairs, real, tmp_path, every, pe
 def test_real_images_count_only_with_their_weights(pairs, real, tmp_path):
     with pytest.warns(UserWarning, match="they are not used"):
         without = distill(pairs, config(kimg=0.016), tmp_path / "without", real, "cpu")
-    assert terms(without) == {"feature", "pixel", "adversarial", "disc"}  # black box only
+    assert terms(without) == {"feature", "pixel", "adversarial", "disc", "r1"}  # black box only
     c = config(kimg=0.016, gan_weight=0.1, disc_gan_weight=0.1)
     full = distill(pairs, c, tmp_path / "full", real, "cpu")
     assert terms(full) == terms(without) | {"gan", "disc_gan"}

@@ -68,7 +68,7 @@ def test_one_step_is_the_one_written_out_here(real, tmp_path):
 
     torch.manual_seed(c.seed)
     generator = ConvGenerator(8, 3, 32, c.widths, c.embed_dim)
-    disc = ProjectionDiscriminator(3, 32, c.disc_width, c.group, spectral=False)
+    disc = ProjectionDiscriminator(3, 32, c.disc_width, c.group)
     optimizer = torch.optim.Adam(generator.parameters(), c.lr, betas=c.betas)
     disc_optimizer = torch.optim.Adam(disc.parameters(), c.disc_lr, betas=c.betas)
     task = GanTask(real, c)

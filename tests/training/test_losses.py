@@ -7,6 +7,7 @@ import torch
 
 from gsoc_kd.training.losses import (
     MAP_WEIGHTS,
+    RELATIVE_WEIGHTS,
     feature_loss,
     hinge_discriminator,
     hinge_generator,
@@ -14,6 +15,7 @@ from gsoc_kd.training.losses import (
     logistic_generator,
     pixel_loss,
     r1_penalty,
+    relative_feature_loss,
 )
 
 
@@ -80,3 +82,12 @@ def test_gradients_go_where_they_should():
     x = torch.tensor([[[[0.5, -0.5]]]], requires_grad=True)
     pixel_loss(torch.zeros(1, 1, 1, 2), x).backward()
     torch.testing.assert_close(x.grad, torch.tensor([[[[0.5, -0.5]]]]))  # the sign, over two pixels
+
+
+def test_the_relative_feature_loss_does_not_depend_on_the_size_of_the_maps():
+    teacher = [torch.randn(2, 3, size, size) for size in (8, 4, 2, 1)]
+    student = [t + 0.5 * t.abs().mean() for t in teacher]  # each differs by half of the map's mean size
+    expected = 0.5 * sum(RELATIVE_WEIGHTS)
+    assert relative_feature_loss(teacher, student).item() == pytest.approx(expected, rel=1e-5)
+    larger = ([100 * m for m in maps] for maps in (teacher, student))
+    assert relative_feature_loss(*larger).item() == pytest.approx(expected, rel=1e-5)
