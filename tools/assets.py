@@ -18,7 +18,17 @@ from gsoc_kd.core.files import ASSETS, read_json, write_json
 from gsoc_kd.core.weights import load_network, network_folder, provenance, save_network
 from gsoc_kd.data.images import load_images
 from gsoc_kd.deployment import calibrate as calibration
-from gsoc_kd.evaluation import Judge, accuracy, compute_reference, evaluate, floor_row, load_judge, rows, table
+from gsoc_kd.evaluation import (
+    Judge,
+    accuracy,
+    compute_reference,
+    evaluate,
+    floor_row,
+    load_judge,
+    per_class_table,
+    rows,
+    table,
+)
 from gsoc_kd.evaluation.cas import EPOCHS, train_classifier
 from gsoc_kd.evaluation.imagenet import compute_imagenet_reference
 from gsoc_kd.evaluation.publish import publish
@@ -35,22 +45,36 @@ def embed(run: Path, name: Literal["student", "teacher"] = "student"):
 
 
 def results(cas: bool = True):
-    """Scores both bundled networks anew, writes the block `results` of two pages, and shows both on the same noise.
-    `cas`: with CAS, which trains a classifier for each."""
-    for page in ("README.md", "docs/Results.md"):
-        check_block(page, "results")
+    """Scores both bundled networks anew, writes the block `results` of two pages and `per class` of one, and shows both
+    networks on the same noise, all classes and the student's worst. `cas`: with CAS, which trains a classifier for
+    each."""
+    blocks = ("README.md", "results"), ("docs/Results.md", "results"), ("docs/Results.md", "per class")
+    for page, block in blocks:
+        check_block(page, block)
     networks = {f"bundled {name}": load_teacher(ASSETS / name) for name in ("teacher", "student")}
     given = dict(teacher=networks["bundled teacher"], imagenet=True)  # a teacher's distance to itself: of other noise
     given |= dict(test=load_images(split="test"), cas_epochs=EPOCHS) if cas else {}
-    found, shown = {name: evaluate(generator, **given) for name, generator in networks.items()}, []
-    for generator in networks.values():
-        y = torch.arange(20) % generator.num_classes
-        shown.append(generator(draw_latents(7, 0, 20, generator.z_dim), y))
-    save_png(side_by_side(*shown, columns=10, scale=3), "docs/teacher-and-student.png", max_kb=100)
+    found = {name: evaluate(generator, **given) for name, generator in networks.items()}
+    per_class = found["bundled student"]["cifar_fd_per_class"]
+    classes, worst = [*per_class], max(per_class, key=per_class.get)
+    shown = on_the_same_noise(networks, torch.arange(20) % len(classes), classes)
+    save_png(shown, "docs/teacher-and-student.png", max_kb=100)
+    shown = on_the_same_noise(networks, torch.full((40,), classes.index(worst)))
+    save_png(shown, "docs/worst-class.png", max_kb=100)
     told = [floor_row(found["bundled teacher"]["floor"]), *rows(networks, found)]
-    print(text := f"{table(told)} {written_by('tools/assets.py results')}")
-    for page in ("README.md", "docs/Results.md"):
-        write_block(page, "results", text)
+    made = written_by("tools/assets.py results")
+    texts = {"results": f"{table(told)} {made}"}
+    texts["per class"] = f"{per_class_table(found)}\n\nWorst of the student: {worst}. {made}"
+    print("\n\n".join(texts.values()))
+    for page, block in blocks:
+        write_block(page, block, texts[block])
+
+
+def on_the_same_noise(networks, y, titles=()):
+    """The two `networks` ({name: Teacher}) on one noise and the labels y (N,): ten columns, teacher above student,
+    with the names of the columns above them."""
+    shown = [generator(draw_latents(7, 0, len(y), generator.z_dim), y) for generator in networks.values()]
+    return side_by_side(*shown, columns=10, scale=3, titles=titles)
 
 
 def calibrate(draws: int = 5, images: int = 300, seed: int = 2000, page: Path = Path("docs/Deployment.md")):

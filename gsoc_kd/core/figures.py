@@ -52,6 +52,18 @@ def named_rows(picture, names):
     return wide
 
 
+def titled_columns(image, titles, width):
+    """`image` with a white row above it in which the titles stand over equal parts of its last `width` pixels."""
+    if not titles:
+        return image
+    high = Image.new("RGB", (image.width, image.height + 18), "white")
+    high.paste(image, (0, 18))
+    for column, title in enumerate(titles):
+        place = image.width - width + (column + 0.5) * width / len(titles), 9
+        ImageDraw.Draw(high).text(place, str(title), "black", FONT, anchor="mm")
+    return high
+
+
 def class_grid(draw, z_dim, classes, columns=10, seed=0, scale=2):
     """A row for each class, a latent of `seed` for each column. draw: callable (z (N, z_dim) float32
     tensor, y (N,) int64 tensor) -> images, a Teacher or `black_box(student)`. classes: names, written at the left; or
@@ -67,9 +79,9 @@ def class_grid(draw, z_dim, classes, columns=10, seed=0, scale=2):
     return named_rows(grid(images, columns, scale), names)
 
 
-def side_by_side(a, b, columns, scale=2, names=("teacher", "student")):
-    """A row of `a` above a row of `b`, then the next two, with the two `names` at their left; None: without.
-    Image i of both is of the same noise."""
+def side_by_side(a, b, columns, scale=2, names=("teacher", "student"), titles=()):
+    """A row of `a` above a row of `b`, then the next two, with the two `names` at their left (None: without) and
+    `titles` above the columns. Image i of both is of the same noise."""
     a, b, columns = _images(a, "a"), _images(b, "b"), whole("columns", columns)
     if a.shape != b.shape:
         raise InputError(f"a and b must have the same shape, not {a.shape} and {b.shape}")
@@ -77,7 +89,8 @@ def side_by_side(a, b, columns, scale=2, names=("teacher", "student")):
     both = np.full((2, rows * columns, *shape), 255, np.uint8)
     both[:, : len(a)] = a, b
     in_turn = both.reshape(2, rows, columns, *shape).swapaxes(0, 1).reshape(-1, *shape)  # row 0 of a, row 0 of b, ...
-    return named_rows(grid(in_turn, columns, scale), names and [*names] * rows)
+    image = grid(in_turn, columns, scale)
+    return titled_columns(named_rows(image, names and [*names] * rows), titles, image.width)
 
 
 def beside(pictures, captions, gap=12):

@@ -217,3 +217,12 @@ def test_curves_name_what_is_missing():
     ):
         with pytest.raises(InputError, match=message):
             figures.curves(stats, ["loss"])
+
+
+def test_titles_stand_above_the_columns_and_leave_the_images_as_they_are():
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    plain = figures.side_by_side(images, images, columns=2)
+    titled = figures.side_by_side(images, images, columns=2, titles=("left", "right"))
+    assert titled.size == (plain.width, plain.height + 18)
+    assert titled.crop((0, 18, *titled.size)) == plain
+    assert np.asarray(titled)[:18].min() < 128  # something is written there

@@ -33,7 +33,9 @@ def scored(tmp_path, monkeypatch):
 
     def evaluate(generator, **options):
         given.append(network_hash(getattr(generator, "network", generator)))
-        return {"cifar_fd": 12.25, "class_agreement": 0.5, "images": 10_000, "floor": {"images": 10_000}}
+        classes = dict(zip("abcdefghij", [5.0, 1.0, 9.0, 2.0]))
+        scores = {"cifar_fd": 12.25, "class_agreement": 0.5, "images": 10_000, "cifar_fd_per_class": classes}
+        return scores | {"floor": {"images": 10_000, "cifar_fd_per_class": classes}}
 
     for module in (sys.modules["gsoc_kd.evaluation.publish"], assets):
         monkeypatch.setattr(module, "evaluate", evaluate)
@@ -65,12 +67,20 @@ def test_results_replace_the_block_of_each_page_and_nothing_else(scored, tmp_pat
         assets.results()
     assert not scored
     pages[1].write_text(PAGE.format("results", "older"))
+    with pytest.raises(InputError, match="Results.md has no block between <!-- per class"):
+        assets.results()
+    pages[1].write_text(PAGE.format("results", "older") + PAGE.format("per class", "old"))
     assets.results(cas=False)
     text = pages[0].read_text().split("-->\n")[1].removesuffix("\n<!-- end of results ")
     assert "| bundled teacher |" in text and "`python tools/assets.py results`" in text and text.count("50.0%") == 2
-    assert {page.read_text() for page in pages} == {PAGE.format("results", text)}
+    second = pages[1].read_text()
+    assert pages[0].read_text() == PAGE.format("results", text) and second.startswith(pages[0].read_text())
+    assert "| c | 9.00 | 9.00 | 9.00 |" in second and "Worst of the student: c. " in second
     shown = [load_teacher(tiny(seed))(draw_latents(7, 0, 20, 6), torch.arange(20) % 4) for seed in (0, 1)]
     image = Image.open(tmp_path / "docs" / "teacher-and-student.png").convert("RGB")
+    assert image == side_by_side(*shown, columns=10, scale=3, titles="abcd")
+    shown = [load_teacher(tiny(seed))(draw_latents(7, 0, 40, 6), torch.full((40,), 2)) for seed in (0, 1)]
+    image = Image.open(tmp_path / "docs" / "worst-class.png").convert("RGB")
     assert image == side_by_side(*shown, columns=10, scale=3)
 
 
