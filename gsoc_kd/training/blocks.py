@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..networks.layers import trusted
+
 
 class Forward:
     """A network as a step calls it: mixed precision inside, float32 out.
@@ -162,7 +164,9 @@ class Blocks:
             given = {name: tensor[i] for name, tensor in self.given.items()}
             self.descend.rate(given["rate"])
             self.descend_disc.rate(given["rate"])
-            for name, loss in self.task.step(self.nets, given, i, self.descend_disc, self.descend).items():
+            with trusted():
+                losses = self.task.step(self.nets, given, i, self.descend_disc, self.descend)
+            for name, loss in losses.items():
                 if name in self.sums:
                     self.sums[name] += loss.detach()
                 else:  # in the first block, before anything is captured

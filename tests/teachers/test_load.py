@@ -328,4 +328,4 @@ def test_the_bundled_networks_say_where_they_come_from(kind):
     assert told["hash"] == digest and told["commit"] and not told["commit"].endswith("+")
     assert told["scores"]["images"] == told["scores"]["floor"]["images"] == 10_000
     if kind == "student":
-        assert told["teacher"] == load_teacher().digest and told["data"] == "pairs of teacher embedded, 50000 pairs"
+        assert told["teacher"] == load_teacher().digest and told["data"] == "pairs of teacher embedded, 100000 pairs"

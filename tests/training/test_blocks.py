@@ -225,9 +225,9 @@ def test_a_block_stays_on_its_device(task, monkeypatch):
 def where_its_source_is(function):
     """torch.randn and others: numbers must be drawn where their source is."""
 
-    def drawn(*args, generator, device=None):
+    def drawn(*args, generator, device=None, **more):
         assert generator.device == torch.device(device or "cpu")
-        return function(*args, device=device)
+        return function(*args, device=device, **more)
 
     return drawn
 
