@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
+from matplotlib.figure import Figure
 from PIL import Image
 
 from gsoc_kd.core.figures import as_picture, beside, class_grid, curves, grid, named_rows, save_png
@@ -26,6 +27,7 @@ MAX_KB = 100
 def main(teacher: Path = Path("runs/assets/teacher"), student: Path = Path("runs/assets/student"),
          docs: Path = Path("docs"), training_only: bool = False):  # fmt: skip
     """Makes the images; those of a training whose run is not there stay as they are."""
+    seen(docs)
     if not training_only:
         check_block(docs / "Teacher-Network.md", "variety")
         write_block(docs / "Teacher-Network.md", "variety", variety(docs))
@@ -47,6 +49,23 @@ def training(name, run, docs):
     keys = ("pixel", "feature", "adversarial", "disc", "generator", "class_agreement")  # the last where it was scored
     curves(stats, [key for key in keys if key in stats[-1]]).savefig(buffer := io.BytesIO(), format="png", dpi=90)
     save_png(as_picture(Image.open(buffer)), docs / f"{name}-curves.png", MAX_KB)
+
+
+def seen(docs, file=Path("benchmarks/results/pairs-seen.json")):
+    """Scores of the bundled student's network as it was on the way, against the pairs that it had been shown."""
+    rows, figure = read_json(file)["rows"], Figure(figsize=(9, 3), layout="constrained")
+    kimg = [row["kimg"] / 1000 for row in rows]
+    left, right = figure.subplots(1, 2)
+    for axes, lines in ((left, (("CIFAR-FD", "cifar_fd"), ("CIFAR-FD to teacher", "cifar_fd_to_teacher"))),
+                        (right, (("class accuracy", "class_agreement"), ("CIFAR-recall", "cifar_recall")))):
+        for title, key in lines:
+            values = [row[key] for row in rows]
+            (line,) = axes.plot(kimg, values, marker="o", markersize=4)
+            axes.annotate(title, (kimg[0], values[0]), (8, 4), textcoords="offset points", color=line.get_color())
+        axes.set_xlabel("million pairs shown")
+    left.set_ylim(bottom=0)
+    figure.savefig(buffer := io.BytesIO(), format="png", dpi=90)
+    save_png(as_picture(Image.open(buffer)), docs / "pairs-seen.png", MAX_KB)
 
 
 def strip(path, classes, columns=2, scale=2):

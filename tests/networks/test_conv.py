@@ -156,7 +156,15 @@ def test_reestimated_statistics_are_those_of_the_layers_inputs(make, training):
     assert all(torch.equal(p, before) for p, before in zip(network.parameters(), weights))
 
 
-def test_upsampling_and_convolution_are_one_transposed_convolution_in_training():
+def test_exported_graphs_upsample_and_convolve_plainly_to_the_same_sums():
+    layer, x = UpConv2d(5, 6).eval(), torch.randn(2, 5, 4, 4)
+    graph = torch.export.export(layer, (x,))
+    called = " ".join(str(node.target) for node in graph.graph.nodes)
+    assert "conv2d" in called and "transpose" not in called
+    torch.testing.assert_close(graph.module()(x), layer(x), rtol=1e-5, atol=1e-5)
+
+
+def test_upsampling_and_convolution_are_one_transposed_convolution():
     layer, x = UpConv2d(5, 6), torch.randn(2, 5, 4, 4)
     expected = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), layer.weight, padding=1)
     (slope,) = torch.autograd.grad(expected.square().sum(), layer.weight)

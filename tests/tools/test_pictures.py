@@ -1,7 +1,5 @@
 """tools/pictures.py: the images of a training, and the table of how varied the teacher is, say what was measured."""
 
-import json
-
 import numpy as np
 import pictures
 import pytest
@@ -9,6 +7,7 @@ from PIL import Image
 
 from gsoc_kd.core.figures import class_grid
 from gsoc_kd.core.files import ASSETS, InputError, read_json
+from gsoc_kd.training import runs
 
 
 def test_a_training_is_shown_from_its_frames_and_statistics(tmp_path, monkeypatch):
@@ -19,7 +18,7 @@ def test_a_training_is_shown_from_its_frames_and_statistics(tmp_path, monkeypatc
         frame = class_grid(lambda z, y, images=images: images, 1, ["cat", "dog"], columns=10, scale=1)
         frame.save(run / "film" / f"{step:07d}.png")
         rows.append({"step": step, "kimg": float(step), "pixel": 1 / step, "disc": 1.5})
-        (run / "stats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        runs.append_stats(run, rows[-1])
     (tmp_path / "student").mkdir()
     (tmp_path / "student" / "provenance.json").write_text('{"kimg": 8.0, "classes": ["cat", "dog"]}')
     monkeypatch.setattr(pictures, "ASSETS", tmp_path)
@@ -30,7 +29,8 @@ def test_a_training_is_shown_from_its_frames_and_statistics(tmp_path, monkeypatc
     assert Image.open(tmp_path / "student-curves.png").width > 300 and not list(tmp_path.glob("teacher-*.png"))
     with pytest.raises(InputError, match="does not hold 5 rows of 2 square images"):
         pictures.strip(run / "film" / "0000001.png", 5)
-    (run / "stats.jsonl").write_text(json.dumps(rows[0]))
+    (run / "stats.jsonl").unlink()
+    runs.append_stats(run, rows[0])
     with pytest.raises(InputError, match="is not the run of the bundled student, which saw 8 thousand images"):
         pictures.training("student", run, tmp_path)
 
