@@ -23,13 +23,13 @@ def demo(out="runs/demo", per_class: int = 1000, config: DistillConfig | None = 
     `per_class`: pairs per class. `config`: of the distillation, by default its preset `laptop`. Returns the table's
     rows, a list of dicts: real test images, teacher, bundled student, the student just made."""
     out, start, teacher = path_of(out, "out"), time.monotonic(), load_teacher()
-    print(f"1/4  {per_class * teacher.num_classes:,} pairs from the embedded teacher", flush=True)
+    print(f"1/4  {per_class * teacher.num_classes:,} pairs from the bundled teacher", flush=True)
     pairs = make_pairs(teacher, per_class, seed=0, out=out / "pairs")
     print("2/4  distillation: a student learns to generate the teacher's images", flush=True)
     run = distill(pairs, config, out / "run")
 
     print("3/4  scores, 10,000 images each", flush=True)
-    networks = {"embedded teacher": teacher, "embedded student": load_student(), "the student just made": run.student}
+    networks = {"bundled teacher": teacher, "bundled student": load_student(), "the student just made": run.student}
     scores = {name: evaluate(network, teacher=teacher) for name, network in networks.items()}
     told = [floor_row(), *rows(networks, scores)]
     write_json(out / "scores.json", told)

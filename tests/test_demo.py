@@ -18,7 +18,7 @@ from gsoc_kd.training import DistillConfig
 
 module = importlib.import_module("gsoc_kd.demo")
 CONFIG = DistillConfig.preset("smoke", kimg=0.032, tick_kimg=0.016)
-NAMES = ["real test images", "embedded teacher", "embedded student", "the student just made"]
+NAMES = ["real test images", "bundled teacher", "bundled student", "the student just made"]
 FILES = {"film.gif", "scores.json", "side_by_side.png", "student.png", "table.md"}
 
 
