@@ -103,7 +103,7 @@ def table(scores, recall, near, least):
     rows = []
     for key, within in (("cifar_recall", recall), ("class_agreement", None)):
         for told, i in ((scores, 0), (scores["floor"], 1)):
-            title = "of real test images (floor)" if i else f"**{key.replace('cifar_', 'CIFAR-').replace('_', ' ')}**"
+            title = "of real test images (lower bound)" if i else f"**{key.replace('cifar_', 'CIFAR-').replace('_', ' ')}**"
             values = told[key], *(within[i] if within else told[f"{key}_per_class"].values())
             rows.append([title, *(f"{100 * value:.1f}" for value in values)])
     return (

@@ -36,7 +36,7 @@ def row(name, generator, scores):
     return rows({name: generator}, {name: scores})[0]
 
 
-def floor_row(floor=None, name="real test images (floor)"):
+def floor_row(floor=None, name="real test images (lower bound)"):
     """First row of a table: what real images score, a result's `floor`; default: the bundled reference's."""
     return {"name": name, **(floor or load_reference().floor)}
 

@@ -42,7 +42,7 @@ def test_the_table_says_what_provenance_says_and_what_was_measured():
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     assert rows[2][:3] == ["**CIFAR-recall**", f"{100 * scores['cifar_recall']:.1f}", "10.0"] and rows[3][2] == "20.0"
     assert rows[4][2] == f"{100 * scores['class_agreement_per_class']['airplane']:.1f}"
-    assert rows[5][:2] == ["of real test images (floor)", f"{100 * scores['floor']['class_agreement']:.1f}"]
+    assert rows[5][:2] == ["of real test images (lower bound)", f"{100 * scores['floor']['class_agreement']:.1f}"]
     assert "*cat*" in text and "50.0% of 10,000 generated images" in text and "median distance is 2.00, that" in text
 
 
