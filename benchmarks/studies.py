@@ -76,6 +76,8 @@ def main(study: tyro.conf.Positional[Literal[(*STUDIES, "speed", "tables")]], na
 def train(study, name, seed):
     """Trains and scores a row, unless its figures are there."""
     s, file = STUDIES[study], RESULTS / study / f"{name}-{seed}.json"
+    if tag := s.get("tag"):
+        raise InputError(f"the rows of {study} have fields that only the tag {tag} has: git checkout {tag}")
     teacher = kd.load_teacher() if s["per_class"] else None
     fields = {"preset": "laptop", "real": None, "minutes": s.get("minutes"), "per_class": s["per_class"]}
     fields |= {"kimg": 1e6 if "minutes" in s else round(s["kimg"] / step_costs(study)[name], 3)}
@@ -110,7 +112,7 @@ def step_costs(study, rounds=9):
     torch.set_num_threads(1)
     x, y = np.zeros((640, 32, 32, 3), np.uint8), np.arange(640) % 10
     z = np.float16(draw_latents(0, 0, len(x), kd.load_teacher().z_dim))
-    pairs = Pairs(x, y, z, {"classes": list(CIFAR10_CLASSES)}, None)
+    pairs = Pairs(x, y, z, {"classes": list(CIFAR10_CLASSES), "z_from": "normal"}, None)
     for name, fields in STUDIES[study]["rows"].items():
         fields = {key: value for key, value in fields.items() if key not in ("per_class", "real")}
         task = DistillTask(pairs, kd.DistillConfig.preset(fields.pop("preset", "laptop"), **fields))
@@ -154,7 +156,8 @@ def write(study):
     rows, lines = finished(study, timed.get("images_per_second", {})), []
     every = [one for ones in rows.values() for one in ones]
     if not every:
-        text = f"Not measured yet: `python benchmarks/studies.py {study}` trains it."
+        where = f" at the tag {s['tag']}" if "tag" in s else ""
+        text = f"Not measured yet: `python benchmarks/studies.py {study}` trains it{where}."
         write_block(PAGE, study, text)
         return text
     columns = [column for column in COLUMNS if any(column[2] in one.get(column[1], ()) for one in every)]

@@ -51,7 +51,7 @@ def test_it_leaves_networks_scores_and_a_report_in_one_go_or_in_parts(smoke, tmp
     assert {path.name for path in (whole / "report").iterdir()} == shown
     table = (whole / "report" / "table.md").read_text()
     assert all(f"| {name} | " in table and f"* {name}: 0 thousand images in " in table for name in NAMES)
-    assert "90 % of the teacher's class agreement" in table and "| real test images (lower bound) |" in table
+    assert "90 % of the teacher's class accuracy" in table and "| real test images (lower bound) |" in table
     assert [read_json(whole / "runs" / f"pairs-{n}" / "manifest.json")["counts"][0] for n in (13, 26)] == [13, 26]
     seen = [read_json(whole / "runs" / name / "config.json")["real"] for name in NAMES[1:]]
     assert seen == [None, None, "toy.zip, 40 images"]

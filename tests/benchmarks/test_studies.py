@@ -157,7 +157,7 @@ def test_the_real_studies_are_valid_and_their_figures_make_the_page_s_tables(tmp
     monkeypatch.setattr(studies, "PAGE", page)
     monkeypatch.setattr(studies, "RESULTS", ROOT / studies.RESULTS)
     for name, study in studies.STUDIES.items():
-        for row in study["rows"].values():
+        for row in study["rows"].values() if "tag" not in study else ():
             fields = {"preset": "laptop", **study.get("common", {}), **row}
             fields = {key: value for key, value in fields.items() if key not in ("per_class", "real", "minutes")}
             (KD.DistillConfig if study["per_class"] else KD.PretrainConfig).preset(fields.pop("preset"), **fields)
