@@ -56,12 +56,15 @@ def seen(docs, file=Path("benchmarks/results/pairs-seen.json")):
     rows, figure = read_json(file)["rows"], Figure(figsize=(9, 3), layout="constrained")
     kimg = [row["kimg"] / 1000 for row in rows]
     left, right = figure.subplots(1, 2)
-    for axes, lines in ((left, (("CIFAR-FD", "cifar_fd"), ("CIFAR-FD to teacher", "cifar_fd_to_teacher"))),
-                        (right, (("class accuracy", "class_agreement"), ("CIFAR-recall", "cifar_recall")))):
+    for axes, lines in (
+        (left, (("CIFAR-FD", "cifar_fd"), ("CIFAR-FD to teacher", "cifar_fd_to_teacher"))),
+        (right, (("class accuracy", "class_agreement"), ("CIFAR-recall", "cifar_recall"))),
+    ):
         for title, key in lines:
             values = [row[key] for row in rows]
             (line,) = axes.plot(kimg, values, marker="o", markersize=4)
-            axes.annotate(title, (kimg[0], values[0]), (8, 4), textcoords="offset points", color=line.get_color())
+            place = dict(xytext=(0, 7), textcoords="offset points", ha="right", color=line.get_color())
+            axes.annotate(title, (kimg[-1], values[-1]), **place)
         axes.set_xlabel("million pairs shown")
     left.set_ylim(bottom=0)
     figure.savefig(buffer := io.BytesIO(), format="png", dpi=90)
@@ -103,7 +106,8 @@ def table(scores, recall, near, least):
     rows = []
     for key, within in (("cifar_recall", recall), ("class_agreement", None)):
         for told, i in ((scores, 0), (scores["floor"], 1)):
-            title = "of real test images (lower bound)" if i else f"**{key.replace('cifar_', 'CIFAR-').replace('_', ' ')}**"
+            named = key.replace("cifar_", "CIFAR-").replace("class_agreement", "class accuracy").replace("_", " ")
+            title = "of real test images (lower bound)" if i else f"**{named}**"
             values = told[key], *(within[i] if within else told[f"{key}_per_class"].values())
             rows.append([title, *(f"{100 * value:.1f}" for value in values)])
     return (
