@@ -1,14 +1,16 @@
-"""Recipes compared: many trainings that differ in one thing (studies.toml), scored alike, tabulated in docs/Results.md.
+"""Recipes compared: many trainings that differ in one thing (studies.toml), scored alike, tabulated in docs/Studies.md.
 
-    python benchmarks/studies.py levers        teachers: one field changed at a time, 50 minutes
-    python benchmarks/studies.py ablations     students: one field changed at a time, 10,000 pairs, 15 minutes
-    python benchmarks/studies.py equal-cost    our default against the recipe of 2022, 50,000 pairs, 120 minutes
-    python benchmarks/studies.py frontier      students of 27 thousand to 2 million parameters, 50,000 pairs, 30 minutes
-    python benchmarks/studies.py speed         images/s of the frontier's students as INT8 files; on an idle machine
+    python benchmarks/studies.py recipe        students: ideas for the recipe, 600,000 pairs shown or as long
+    python benchmarks/studies.py ablations     students: what each part of the preset is worth
+    python benchmarks/studies.py trade-off     students of 50 thousand to 2 million parameters
+    python benchmarks/studies.py equal-cost    the preset against the recipe of 2022
+    python benchmarks/studies.py teacher       teachers: one field changed at a time
+    python benchmarks/studies.py speed         images/s of the trade-off's students as INT8 files; on an idle machine
     python benchmarks/studies.py tables        every study's table from its figures, without training
 
-Each run has one thread and minutes of *processor* time, so that two at once (`--seeds 0`, `--seeds 1`) hardly disturb
-each other. A stopped run goes on; a finished one is not repeated: its figures lie in benchmarks/results/STUDY.
+Each run has one thread, so that two at once (`--seeds 0`, `--seeds 1`) hardly disturb each other, and a budget: minutes
+of *processor* time, or thousands of pairs, which a row that costs more for each pair gets fewer of (`costs.json`,
+measured once). A stopped run goes on; a finished one is not repeated: its figures lie in benchmarks/results/STUDY.
 """
 
 import functools
@@ -32,15 +34,15 @@ from speed import in_turn
 import gsoc_kd as kd
 from gsoc_kd.core.files import ASSETS, InputError, read_json, replacing_file, write_json
 from gsoc_kd.core.weights import provenance
-from gsoc_kd.evaluation import cost, floor_row
 from gsoc_kd.data.images import CIFAR10_CLASSES
+from gsoc_kd.evaluation import cost, floor_row
 from gsoc_kd.pairs import Pairs, draw_latents
 from gsoc_kd.training.blocks import Blocks
 from gsoc_kd.training.distill import DistillTask, make_networks
 from gsoc_kd.training.loop import prepare
 
 STUDIES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-RUNS, RESULTS, PAGE = Path("runs"), Path("benchmarks/results"), Path("docs/Results.md")
+RUNS, RESULTS, PAGE = Path("runs"), Path("benchmarks/results"), Path("docs/Studies.md")
 COLUMNS = [  # title, where it lies in a run's figures, how it is written; a column without figures is left out
     ("thousand images shown", "last", "kimg", "{:,.0f}".format),
     ("parameters", "cost", "parameters", "{:,}".format),
@@ -48,14 +50,15 @@ COLUMNS = [  # title, where it lies in a run's figures, how it is written; a col
     ("INT8 images/s", "speed", "images_per_second", "{:,.0f}".format),
     ("CIFAR-FD to teacher", "scores", "cifar_fd_to_teacher", "{:.2f}".format),
     ("CIFAR-FD", "scores", "cifar_fd", "{:.2f}".format),
-    ("class agreement", "scores", "class_agreement", "{:.1%}".format),
+    ("class accuracy", "scores", "class_agreement", "{:.1%}".format),
     ("CIFAR-recall", "scores", "cifar_recall", "{:.1%}".format),
+    ("worst class", "scores", "cifar_fd_per_class", lambda classes: "{1:.1f} {0}".format(*worst(classes))),
 ]
 
 
 def main(study: tyro.conf.Positional[Literal[(*STUDIES, "speed", "tables")]], names: tuple[str, ...] = (),
-         seeds: tuple[int, ...] = (), shown: bool = False):  # fmt: skip
-    """Trains, scores and writes the table of a study; `shown`: only rows that have figures, if of an old teacher."""
+         seeds: tuple[int, ...] = ()):  # fmt: skip
+    """Trains, scores and writes the table of a study."""
     if study == "speed":
         return print(json.dumps(time_files(), indent=2))
     every = STUDIES if study == "tables" else {study: STUDIES[study]}
@@ -65,9 +68,8 @@ def main(study: tyro.conf.Positional[Literal[(*STUDIES, "speed", "tables")]], na
     if unknown := sorted(set(names) - set(rows)):
         raise InputError(f"{study} has no {unknown[0]!r}; choose from {', '.join(rows)}")
     for name in names or rows:
-        if any((RESULTS / study).glob(f"{name}-[0-9]*.json")) or not shown:
-            for seed in seeds or every[study]["seeds"]:
-                train(study, name, seed)
+        for seed in seeds or every[study]["seeds"]:
+            train(study, name, seed)
     print("\n\n".join(write(name) for name in every))
 
 
@@ -76,7 +78,7 @@ def train(study, name, seed):
     s, file = STUDIES[study], RESULTS / study / f"{name}-{seed}.json"
     teacher = kd.load_teacher() if s["per_class"] else None
     fields = {"preset": "laptop", "real": None, "minutes": s.get("minutes"), "per_class": s["per_class"]}
-    fields |= {"kimg": 1e6 if "minutes" in s else round(s["kimg"] / step_costs(study)[name], 1)}
+    fields |= {"kimg": 1e6 if "minutes" in s else round(s["kimg"] / step_costs(study)[name], 3)}
     fields |= {"tick_kimg": 20, **s.get("common", {}), **s["rows"][name], "seed": seed}
     asked = {key: fields.pop(key) for key in ("minutes", "per_class", "real")}
     config = (kd.DistillConfig if teacher else kd.PretrainConfig).preset(fields.pop("preset"), **fields)
@@ -100,22 +102,24 @@ def train(study, name, seed):
 
 
 def step_costs(study, rounds=9):
-    """{row: seconds of a step as a multiple of the first row's}, of students on one core: measured once, all in turn, so
-    that rows can be given equal time as a number of pairs, whatever else the machine does; kept with the figures."""
+    """{row: seconds of a step as a multiple of the first row's}, of students on one core: measured once, all in turn,
+    so that rows can be given equal time as a number of pairs, whatever else the machine does; kept with the figures."""
     file, calls = RESULTS / study / "costs.json", {}
     if file.is_file():
         return read_json(file)["costs"]
     torch.set_num_threads(1)
     x, y = np.zeros((640, 32, 32, 3), np.uint8), np.arange(640) % 10
-    pairs = Pairs(x, y, np.float16(draw_latents(0, 0, 640, kd.load_teacher().z_dim)), {"classes": list(CIFAR10_CLASSES)}, None)
+    z = np.float16(draw_latents(0, 0, len(x), kd.load_teacher().z_dim))
+    pairs = Pairs(x, y, z, {"classes": list(CIFAR10_CLASSES)}, None)
     for name, fields in STUDIES[study]["rows"].items():
-        fields = {key: value for key, value in fields.items() if key not in ("per_class", "real", "pairs", "minutes")}
-        task = DistillTask(pairs, kd.DistillConfig.preset("laptop", **fields))
+        fields = {**STUDIES[study].get("common", {}), **fields}
+        fields = {key: value for key, value in fields.items() if key not in ("per_class", "real")}
+        task = DistillTask(pairs, kd.DistillConfig.preset(fields.pop("preset", "laptop"), **fields))
         accelerator, nets, _ = prepare(task, "cpu")
         calls[name] = functools.partial(Blocks(task, nets, accelerator), 0, 8)
     seconds = {name: median(times) for name, times in in_turn(calls, rounds).items()}
-    base = next(iter(seconds.values()))
-    return record(file, {"costs": {name: round(one / base, 3) for name, one in seconds.items()}, "rounds": rounds})["costs"]
+    costs = {name: round(one / next(iter(seconds.values())), 3) for name, one in seconds.items()}
+    return record(file, {"costs": costs, "rounds": rounds})["costs"]
 
 
 def same(old, new, kind):
@@ -133,15 +137,15 @@ def record(file, found):
 
 
 def time_files(batch=256, rounds=10):
-    """Images/s of the frontier's students, of random weights, as 8-bit OpenVINO files; written, and returned."""
+    """Images/s of the trade-off's students, of random weights, as 8-bit OpenVINO files; written, and returned."""
     z, y, calls = draw_latents(0, 0, batch, kd.load_teacher().z_dim), torch.arange(batch) % 10, {}
     with tempfile.TemporaryDirectory() as folder:
-        for i, (name, fields) in enumerate(STUDIES["frontier"]["rows"].items()):
+        for i, (name, fields) in enumerate(STUDIES["trade-off"]["rows"].items()):
             student, _ = make_networks(kd.DistillConfig(**fields), z.shape[1], 10, 32)
             file = kd.export(student.eval(), Path(folder) / f"{i}.xml", "int8")
             calls[name] = functools.partial(kd.load_exported(file), z, y)
         rates = {name: batch / median(seconds) for name, seconds in in_turn(calls, rounds).items()}
-    return record(RESULTS / "frontier" / "speed.json", {"images_per_second": rates, "batch": batch})
+    return record(RESULTS / "trade-off" / "speed.json", {"images_per_second": rates, "batch": batch})
 
 
 def write(study):
@@ -150,54 +154,63 @@ def write(study):
     timed = read_json(timed) if timed.is_file() else {}
     rows, lines = finished(study, timed.get("images_per_second", {})), []
     every = [one for ones in rows.values() for one in ones]
+    if not every:
+        text = f"Not measured yet: `python benchmarks/studies.py {study}` trains it."
+        write_block(PAGE, study, text)
+        return text
     columns = [column for column in COLUMNS if any(column[2] in one.get(column[1], ()) for one in every)]
     for name, ones in rows.items():
         changed = s["rows"][name] or s.get("common", {"preset": "laptop"})
         fields = ", ".join(f"{key}={value!r}" for key, value in changed.items())
         lines.append([name, f"`{fields}`", len(ones), *(spread(ones, *column[1:]) for column in columns)])
     parts = [markdown(["", "fields", "seeds", *(column[0] for column in columns)], lines, left=2)]
-    if study == "frontier":
+    if study == "trade-off":
         parts += trade_off(rows)
     elif study != "equal-cost":
-        title, _, key, _ = COLUMNS[4 if s["per_class"] else 5]
+        title, _, key, _ = next(column for column in COLUMNS[4:] if column in columns)
         chart = ladder({name: [one["scores"][key] for one in ones] for name, ones in rows.items()}, title)
-        parts += [save(chart, study, f"{title} of each row, a dot for each seed")]
+        parts += [save(chart, f"study-{study}", f"{title} for each row, a dot for each seed")]
     text = "\n\n".join([*parts, caption(study, every, timed)])
     write_block(PAGE, study, text)
     return text
 
 
 def finished(study, rates):
-    """{row: figures of its runs}. Of students those of the bundled teacher; of the last one, if it has none yet."""
-    found = {name: [read_json(path) for path in sorted((RESULTS / study).glob(f"{name}-[0-9]*.json"))]
-             for name in STUDIES[study]["rows"]}  # fmt: skip
-    every = sorted((one for ones in found.values() for one in ones), key=lambda one: one["date"])
-    if not every:
-        raise InputError(f"{RESULTS / study} has no figures of this study's rows")
-    digests, digest = [one["asked"]["teacher"] for one in every], kd.load_teacher().digest
-    digest, rows = digest if digest in digests else digests[-1], {}
-    for name, ones in found.items():
-        if ones := [one for one in ones if one["asked"]["teacher"] == digest]:
+    """{row: figures of its runs}, of students those of the bundled teacher."""
+    s, rows = STUDIES[study], {}
+    digest = kd.load_teacher().digest if s["per_class"] else None
+    for name in s["rows"]:
+        found = [read_json(path) for path in sorted((RESULTS / study).glob(f"{name}-[0-9]*.json"))]
+        if ones := [one for one in found if one["asked"]["teacher"] == digest]:
             rows[name] = [{**one, "speed": {"images_per_second": rates[name]} if name in rates else {}} for one in ones]
     return rows
 
 
+def worst(classes):
+    """(name, value) of the class with the largest value."""
+    return max(classes.items(), key=lambda item: item[1])
+
+
 def spread(ones, part, key, form):
     values = [one[part][key] for one in ones if key in one.get(part, ())]
-    return " to ".join(dict.fromkeys([form(min(values)), form(max(values))])) if values else "–"
+    values.sort(key=lambda value: worst(value)[1] if isinstance(value, dict) else value)
+    return " to ".join(dict.fromkeys([form(values[0]), form(values[-1])])) if values else "–"
 
 
 def caption(study, every, timed):
     """What the runs learned from, for how long, and with what they were measured."""
     parts, digest, number = ["Real CIFAR-10"], every[0]["asked"]["teacher"], "{:,}".format
     if digest:
-        teacher = "the bundled" if digest == kd.load_teacher().digest else f"an earlier ({digest[:8]})"
-        told = "CIFAR-FD {cifar_fd:.2f}, class agreement {class_agreement:.1%}".format(**every[0]["teacher"])
-        parts = [f"{spread(every, 'asked', 'per_class', number)} pairs for each class of {teacher} teacher, {told}"]
+        told = "CIFAR-FD {cifar_fd:.2f}, class accuracy {class_agreement:.1%}".format(**every[0]["teacher"])
+        parts = [f"{spread(every, 'asked', 'per_class', number)} pairs for each class of the bundled teacher, {told}"]
         floor = every[0]["scores"]["cifar_fd_to_teacher_floor"]
         parts.append(f"CIFAR-FD between two sets of the teacher's own images {floor:.2f}")
-    minutes, images = spread(every, "asked", "minutes", number), spread(every, "scores", "images", number)
-    parts += [f"{minutes} minutes of one core's time a run, lowest to highest seed", f"{images} images scored"]
+    if "minutes" in STUDIES[study]:
+        budget = f"{spread(every, 'asked', 'minutes', number)} minutes of one core's time"
+    else:
+        budget = f"as many pairs as take the time of {STUDIES[study]['kimg']:,} thousand of the first row"
+    images = spread(every, "scores", "images", number)
+    parts += [f"{budget} for each run, lowest to highest seed", f"{images} images scored"]
     if timed:
         parts.append("INT8 images/s at batch {batch}, all in turn, {hardware}, {date}".format(**timed))
     made = {f"{one['hardware']}, PyTorch {one['torch']}, {one['date']}, commit {one['commit']}" for one in every}
@@ -205,23 +218,23 @@ def caption(study, every, timed):
 
 
 def trade_off(rows):
-    """A chart of cost against distance, and the smallest student that keeps 90 % of the teacher's class agreement."""
+    """A chart of cost against distance, and the smallest student that keeps 90 % of the teacher's class accuracy."""
     teacher, students = {"name": "teacher", "marker": "*"} | next(iter(rows.values()))[0]["teacher"], []
     for name, ones in rows.items():
         scores = {key: mean(one["scores"][key] for one in ones) for key in ("cifar_fd", "class_agreement")}
         students.append({"name": name, **ones[0]["cost"], **scores})
-    told, chart = "parameters and multiply-accumulates against CIFAR-FD", frontier([floor_row(), teacher, *students])
-    return save(chart, "frontier", told), least(teacher, students)
+    told = "parameters and multiply-accumulates against CIFAR-FD"
+    return save(size_quality([floor_row(), teacher, *students]), "trade-off", told), least(teacher, students)
 
 
 def least(teacher, students, key="class_agreement"):
-    """The smallest student that keeps 90 % of the teacher's class agreement, in words."""
+    """The smallest student that keeps 90 % of the teacher's class accuracy, in words."""
     one = min((s for s in students if s[key] >= 0.9 * teacher[key]), key=lambda s: s["parameters"], default=None)
     told = f"{one['name']}, with {one['parameters']:,} parameters and {one[key]:.1%}" if one else "none of these"
-    return f"The smallest student that keeps 90 % of the teacher's class agreement ({teacher[key]:.1%}): {told}."
+    return f"The smallest student that keeps 90 % of the teacher's class accuracy ({teacher[key]:.1%}): {told}."
 
 
-def frontier(rows):
+def size_quality(rows):
     """What generators cost, in parameters and in multiply-accumulates, against CIFAR-FD: down and left is better. Rows
     are those of `evaluation.table.row`; one without a cost, such as real images, is a line, "marker" sets one apart."""
     panels = (figure := Figure(figsize=(9, 3.6), layout="constrained")).subplots(1, 2, sharey=True)

@@ -21,13 +21,15 @@ class ConvGenerator(nn.Module):
         block: "conv" (`UpBlock`) or "residual" (`ResidualBlock`). Raises InputError for an argument out of range."""
 
     def __init__(
-        self, z_dim=128, num_classes=10, resolution=32, widths=(256, 128, 64, 32), embed_dim=64, rank=None, block="conv"
+        self, z_dim=128, num_classes=10, resolution=32, widths=(256, 128, 64, 32), embed_dim=64, rank=None, block="conv",
+        rgb=False,
     ):
         super().__init__()
         self.config = dict(z_dim=z_dim, num_classes=num_classes, resolution=resolution, embed_dim=embed_dim)
         each = {f"widths[{i}]": width for i, width in enumerate(widths)}
         check_sizes(self.config | each | {"rank": 1 if rank is None else rank}, resolution=4)
         self.config |= dict(widths=list(widths), rank=rank, block=block)
+        self.config |= dict(rgb=True) if rgb else {}
         if block not in ("conv", "residual"):
             raise InputError(f"block must be one of conv, residual, got {block!r}")
         if (end := 4 * 2 ** (len(widths) - 1)) != resolution:
@@ -44,16 +46,20 @@ class ConvGenerator(nn.Module):
         kind = ResidualBlock if self.residual else UpBlock
         self.blocks = nn.ModuleList(kind(i, o, inputs) for i, o in zip(widths, widths[1:]))
         self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
+        self.smaller = nn.ModuleList(nn.Conv2d(w, 3, 1) for w in widths[1:-1]) if rgb else None
 
     def forward(self, z, y):
         check_latents(z, self.z_dim)
         e = torch.cat([normalise_z(z), class_weights(y, self.num_classes, z.shape[0]) @ self.embedding], 1)
         x = self.linear(e).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
         x = x if self.residual else F.relu(self.norm(x, e))  # (N, widths[0], 4, 4)
-        for block in self.blocks:
+        image = 0
+        for i, block in enumerate(self.blocks):
             x = block(x, e)  # twice the resolution
+            if self.smaller is not None and i < len(self.smaller):
+                image = F.interpolate(image + self.smaller[i](x), scale_factor=2, mode="bilinear")
         x = F.relu(self.norm(x, e)) if self.residual else x
-        return self.to_rgb(x).tanh()  # (N, 3, R, R)
+        return (self.to_rgb(x) + image).tanh()  # (N, 3, R, R)
 
 
 class UpBlock(nn.Module):

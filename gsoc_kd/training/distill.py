@@ -5,6 +5,7 @@ import time
 import warnings
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -61,6 +62,9 @@ class DistillConfig:
     relativistic: bool = False  # paired relativistic loss instead of hinge; the penalty counts on both sides
     fresh: bool = False  # the adversarial loss is on fresh noise
     pixel_pool: int = 1  # the pixel loss is on images averaged over so many pixels a side
+    rgb: bool = False  # images are sums of images at 8x8, 16x16 and 32x32 pixels
+    moments_weight: float = 0.0  # of the distance of means and covariances of a classifier's features of the batch
+    clean: bool = False  # pairs that the classifier finds wrong are left out
     error_power: float = 0.0  # pixel and feature loss of an image are weighted by its share of the error to this power
     feature_weight: float = 1.0  # of the feature loss, L1 between the discriminator's maps
     pixel_weight: float = 1.0  # lambda 1, of the pixel loss
@@ -135,6 +139,13 @@ def distill_step(nets, c, x_teacher, y, z, augmentation, adversarial, r1, descen
         bounded = c.spectral or c.disc == "distylegan"
         losses["feature"] = (feature_loss if bounded else relative_feature_loss)(maps_teacher, maps)
     total = c.pixel_weight * losses["pixel"] + c.feature_weight * losses["feature"]
+    if c.moments_weight:
+        with torch.no_grad():
+            ours = nets.classifier.features_and_logits(x_teacher)[0]
+        found = nets.classifier.features_and_logits(x_student)[0]
+        (m1, c1), (m2, c2) = ((f.mean(0), torch.cov(f.T)) for f in (ours, found))
+        losses["moments"] = (m1 - m2).square().mean() + (c1 - c2).square().sum() / len(m1)
+        total = total + c.moments_weight * losses["moments"]
     if adversarial:
         theirs = relativistic_generator(logits_teacher, logits) if c.relativistic else hinge_generator(logits[-n:])
         losses["adversarial"] = theirs
@@ -175,6 +186,24 @@ def distill_step_with_real(nets, c, x_teacher, y, z, x_real, y_real, z_fresh, au
     return losses
 
 
+def classifier_of(pairs, seed, steps=1500):
+    """A classifier trained on the pairs' images and labels: black box still."""
+    from ..evaluation.classifier import Judge
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network, rng = Judge(pairs.num_classes, (16, 32, 64, 64)), np.random.default_rng(seed)
+        adam = torch.optim.Adam(network.parameters(), 2e-3)
+        for step in range(steps):
+            rows = np.sort(rng.choice(len(pairs), 64, replace=False))
+            drawn = draw_augmentation((64,), pairs.resolution, 3, 0.2, torch.Generator().manual_seed(step))
+            loss = F.cross_entropy(network(augment(to_float(pairs.images[rows]), *drawn)), torch.from_numpy(pairs.labels[rows]))
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+    return network.eval().requires_grad_(False)
+
+
 def times(count, augmentation):
     """The same draws for `count` batches in a row."""
     return [part.repeat(count, *[1] * (part.ndim - 1)) for part in augmentation]
@@ -194,7 +223,16 @@ class DistillTask:
         pairs, c, self.where = self.pairs, self.config, (device, rank, world)
         self.x, labels, self.z = (torch.from_numpy(a).to(device) for a in (pairs.images, pairs.labels, pairs.latents))
         self.y = F.one_hot(labels, pairs.num_classes).float()
-        self.batches = runs.Batches(len(pairs), c.batch, c.seed, device)
+        self.rows = None
+        if c.moments_weight or c.clean:
+            self.classifier = classifier_of(pairs, c.seed)
+        if c.clean:
+            from ..evaluation.classifier import features as see
+
+            p = torch.from_numpy(see(pairs.images, self.classifier)[1]).softmax(1)
+            self.rows = (p[torch.arange(len(pairs)), labels] > 0.1).nonzero()[:, 0]
+            print(f"{len(pairs) - len(self.rows)} of {len(pairs)} pairs left out")
+        self.batches = runs.Batches(len(pairs) if self.rows is None else len(self.rows), c.batch, c.seed, device)
         if real := self.real:
             self.x_real, labels = torch.from_numpy(real.images).to(device), torch.from_numpy(real.labels).to(device)
             self.y_real = F.one_hot(labels, pairs.num_classes).float()
@@ -216,6 +254,8 @@ class DistillTask:
 
     def step(self, nets, given, i, descend_disc, descend):
         c, rows, adversarial = self.config, given["rows"], (i + 1) % self.config.adversarial_every == 0
+        rows = rows if self.rows is None else self.rows[rows]
+        nets.classifier = getattr(self, "classifier", None)
         pairs = to_float(self.x[rows]), self.y[rows], self.z[rows].float()
         r1 = c.r1 / 2 * R1_EVERY if i % R1_EVERY == 0 else 0
         rest = [given[name] for name in ("light", "theta") if name in given], adversarial, r1, descend_disc, descend
@@ -243,7 +283,7 @@ def make_networks(config, z_dim, num_classes, resolution):
     """The student and the discriminator that a config asks for, for pairs of this shape."""
     c, shape = config, (num_classes, resolution)
     if c.student == "conv":
-        student = ConvGenerator(z_dim, *shape, c.widths, c.embed_dim, c.rank, c.block)
+        student = ConvGenerator(z_dim, *shape, c.widths, c.embed_dim, c.rank, c.block, c.rgb)
     else:
         student = DiStyleGANGenerator(z_dim, *shape)
     if c.disc == "projection":
