@@ -102,9 +102,9 @@ def train(study, name, seed):
 
 
 def step_costs(study, rounds=9):
-    """{row: seconds of a step as a multiple of the first row's}, of students on one core: measured once, all in turn,
+    """{row: seconds of a pair as a multiple of the first row's}, of students on one core: measured once, all in turn,
     so that rows can be given equal time as a number of pairs, whatever else the machine does; kept with the figures."""
-    file, calls = RESULTS / study / "costs.json", {}
+    file, calls, batches = RESULTS / study / "costs.json", {}, {}
     if file.is_file():
         return read_json(file)["costs"]
     torch.set_num_threads(1)
@@ -116,8 +116,8 @@ def step_costs(study, rounds=9):
         fields = {key: value for key, value in fields.items() if key not in ("per_class", "real")}
         task = DistillTask(pairs, kd.DistillConfig.preset(fields.pop("preset", "laptop"), **fields))
         accelerator, nets, _ = prepare(task, "cpu")
-        calls[name] = functools.partial(Blocks(task, nets, accelerator), 0, 8)
-    seconds = {name: median(times) for name, times in in_turn(calls, rounds).items()}
+        calls[name], batches[name] = functools.partial(Blocks(task, nets, accelerator), 0, 8), task.config.batch
+    seconds = {name: min(times) / batches[name] for name, times in in_turn(calls, rounds).items()}
     costs = {name: round(one / next(iter(seconds.values())), 3) for name, one in seconds.items()}
     return record(file, {"costs": costs, "rounds": rounds})["costs"]
 
