@@ -129,7 +129,7 @@ def generators(peer: Path | None = None, student: str = "embedded", rounds: int 
             middle, ratio = median(found[name]), median(b / t for b, t in zip(found[base], found[name]))
             rows[-1].append(f"{batch / middle:,.0f} ({1000 * middle:.2f}, {ratio:.1f})")
     yield markdown(["images/s (ms a batch, ratio)", *(f"batch {batch}" for batch in times)], rows)
-    yield markdown(["OpenVINO file", "kB, xml and bin", "CIFAR-FD", "class agreement"], sizes)
+    yield markdown(["OpenVINO file", "kB, xml and bin", "CIFAR-FD", "class accuracy"], sizes)
     yield f"{rounds} rounds; ratios to the {base}, round by round. CIFAR-FD over 10,000 images."
 
 
