@@ -32,7 +32,8 @@ from gsoc_kd.teachers import load_student, load_teacher
 VERSIONS = {"ipywidgets": "7.7.1", "ipython": "7.34.0", "ipykernel": "6.17.1"}
 MISSING = ("tyro", "pytorch-fid")  # on Colab, of what the package needs
 # of pip-freeze.txt of github.com/googlecolab/backend-info, 19 August 2026
-PRESENT = "accelerate docstring-parser huggingface_hub ipywidgets matplotlib numpy pillow safetensors torch torchvision tqdm".split()
+PRESENT = "accelerate docstring-parser huggingface_hub ipywidgets matplotlib numpy pillow safetensors".split()
+PRESENT += "torch torchvision tqdm".split()
 PRESENT_FOR_DEPLOY = "networkx packaging psutil pydot rich scikit-learn scipy tabulate".split()
 FOLDER = Path(sys.prefix) / "colab"
 
