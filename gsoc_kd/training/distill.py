@@ -49,7 +49,7 @@ PRESETS = {
 class DistillConfig:
     """One run of `distill`; `DistillConfig.preset("laptop", seed=1)` starts from a preset."""
 
-    kimg: float = 240  # pairs shown, in thousands
+    kimg: float = 320  # pairs shown, in thousands
     tick_kimg: float = 8  # a checkpoint, a line of statistics and a frame of film every so many thousand pairs
     batch: int = 64  # pairs a step, over all processes
     student: str = "conv"  # conv: ConvGenerator; distylegan: the 2022 student of width 256
