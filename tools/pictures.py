@@ -112,7 +112,7 @@ def table(scores, recall, near, least):
             rows.append([title, *(f"{100 * value:.1f}" for value in values)])
     return (
         f"{markdown(['in %', 'all', *scores['class_agreement_per_class']], rows)}\n\n"
-        f"Recall is least for *{least}*: that is the class in the picture above. **Nearest training images:** "
+        f"Recall is least for *{least}*: that is the class in the image above. **Nearest training images:** "
         f"{near['closer']:.1%} of {scores['images']:,} generated images are nearer to one than half of the real test "
         f"images are (new real images: 50 %, copies: 100 %); the median distance is {near['median']:.2f}, that of test "
         f"images {near['real_median']:.2f}.\n{written_by('tools/pictures.py')} *All* is from the teacher's provenance."

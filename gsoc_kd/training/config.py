@@ -2,12 +2,15 @@
 
 import shlex
 import typing
-from dataclasses import fields
+import warnings
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 
-from ..core.checks import brief, real_number, whole
+from ..core.checks import InputWarning, brief, real_number, whole
 from ..core.files import InputError
+from ..data.listing import matching, unnamed
 
 
 def preset(cls, presets, name, changes):
@@ -97,3 +100,35 @@ def real_flags(real):
         return {"real": "cifar10", "size": None if real.resolution == 32 else real.resolution}
     source = "./cifar10" if real.source == "cifar10" else real.source  # a folder of that name, not the word
     return {"real": source, "size": real.resolution}
+
+
+def near(path):
+    """A path as a command names it: from the working folder on, where it lies there."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def usable(real, pairs, config):
+    """`real` with the classes of the pairs, matched by name, where the config uses real images, else None; InputError
+    where they do not fit the pairs. Classes that have no names on one side are taken in order, with a warning."""
+    if real is None:
+        if not max(config.feature_weight, config.pixel_weight, config.adversarial_weight) > 0:
+            raise InputError("DistillConfig: only gan_weight is above 0, and it needs real images: give real=...")
+        return None
+    found = matching(pairs.classes, real.classes)  # the pairs' class of each real class
+    if found is None and unnamed(real.classes) and len(real.classes) == pairs.num_classes:
+        found = range(pairs.num_classes), True
+    if found is None or real.resolution != pairs.resolution:
+        ours, theirs = ((x.resolution, tuple(x.classes)) for x in (real, pairs))
+        raise InputError(
+            f"real images are {ours[0]} pixels wide in classes {ours[1]}, the pairs {theirs[0]} in {theirs[1]}; "
+            "load_images(size=...) changes the size, and the names of the classes must be the same"
+        )
+    if max(config.gan_weight, config.disc_gan_weight) > 0:
+        rows, by_number = found
+        if by_number:
+            names = pairs.classes if unnamed(real.classes) else real.classes
+            told = f"classes without names are taken in this order: {', '.join(names)}"
+            warnings.warn(told, InputWarning, stacklevel=3)
+        return replace(real, labels=np.asarray(rows)[real.labels], classes=pairs.classes)
+    warnings.warn("real images are given, but gan_weight and disc_gan_weight are 0: they are not used", stacklevel=3)
+    return None

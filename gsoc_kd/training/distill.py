@@ -2,19 +2,14 @@
 
 import math
 import time
-import warnings
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..core.checks import InputWarning
 from ..core.files import InputError, sha256
 from ..core.latents import sample
 from ..data.images import LabelledImages, load_images, to_float
-from ..data.listing import matching, unnamed
 from ..networks.conv import ConvGenerator
 from ..networks.discriminator import ProjectionDiscriminator
 from ..networks.distylegan import DiStyleGANDiscriminator, DiStyleGANGenerator
@@ -222,17 +217,12 @@ class DistillTask:
 
     def provenance(self, out, minutes):
         pairs, real = self.pairs, self.real
-        flags = {"pairs": near(pairs.path)} | (configs.real_flags(real) if real else {})
+        flags = {"pairs": configs.near(pairs.path)} | (configs.real_flags(real) if real else {})
         beside = f"; real: {real.source}, {len(real)} images" if real else ""
         return {"command": configs.command("distill", self.config, out, minutes, **flags),
                 "data": f"pairs of teacher {pairs.manifest['teacher']}, {len(pairs)} pairs{beside}",
                 "classes": list(pairs.classes), "teacher": pairs.manifest["digest"],
                 "pairs": sha256(pairs.path / "manifest.json")}  # fmt: skip
-
-
-def near(path):
-    """A path as a command names it: from the working folder on, where it lies there."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def make_networks(config, z_dim, num_classes, resolution):
@@ -276,31 +266,4 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
         given = "pairs must be Pairs or their folder, and real LabelledImages or what load_images takes"
         raise InputError(f"{given}, not {type(pairs).__name__} and {type(real).__name__}")
     config = config or DistillConfig()
-    return train(DistillTask(pairs, config, usable(real, pairs, config)), out, device, minutes, on_tick, timer)
-
-
-def usable(real, pairs, config):
-    """`real` with the classes of the pairs, matched by name, where the config uses real images, else None; InputError
-    where they do not fit the pairs. Classes that have no names on one side are taken in order, with a warning."""
-    if real is None:
-        if not max(config.feature_weight, config.pixel_weight, config.adversarial_weight) > 0:
-            raise InputError("DistillConfig: only gan_weight is above 0, and it needs real images: give real=...")
-        return None
-    found = matching(pairs.classes, real.classes)  # the pairs' class of each real class
-    if found is None and unnamed(real.classes) and len(real.classes) == pairs.num_classes:
-        found = range(pairs.num_classes), True
-    if found is None or real.resolution != pairs.resolution:
-        ours, theirs = ((x.resolution, tuple(x.classes)) for x in (real, pairs))
-        raise InputError(
-            f"real images are {ours[0]} pixels wide in classes {ours[1]}, the pairs {theirs[0]} in {theirs[1]}; "
-            "load_images(size=...) changes the size, and the names of the classes must be the same"
-        )
-    if max(config.gan_weight, config.disc_gan_weight) > 0:
-        rows, by_number = found
-        if by_number:
-            names = pairs.classes if unnamed(real.classes) else real.classes
-            told = f"classes without names are taken in this order: {', '.join(names)}"
-            warnings.warn(told, InputWarning, stacklevel=3)
-        return replace(real, labels=np.asarray(rows)[real.labels], classes=pairs.classes)
-    warnings.warn("real images are given, but gan_weight and disc_gan_weight are 0: they are not used", stacklevel=3)
-    return None
+    return train(DistillTask(pairs, config, configs.usable(real, pairs, config)), out, device, minutes, on_tick, timer)

@@ -16,7 +16,8 @@ from gsoc_kd.pairs import load_pairs, save_pairs
 from gsoc_kd.teachers import GENERATORS, black_box, load_student
 from gsoc_kd.training import runs
 from gsoc_kd.training.augment import augment
-from gsoc_kd.training.distill import PRESETS, R1_EVERY, DistillConfig, DistillTask, distill, make_networks, usable
+from gsoc_kd.training.config import usable
+from gsoc_kd.training.distill import PRESETS, R1_EVERY, DistillConfig, DistillTask, distill, make_networks
 from gsoc_kd.training.loop import train
 from gsoc_kd.training.losses import (
     feature_loss,
