@@ -6,12 +6,12 @@ PY := $(VENV)/bin/python
 RUN := $(PY) -m
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test lint lab app notebooks docs wiki teacher assets embedded tables studies judge reference fuzz clean
+.PHONY: help venv demo test lint lab app notebooks docs wiki teacher assets embedded tables studies classifier reference fuzz clean
 
 help:
 	@echo "make demo       distil a student from the bundled teacher and score it (10 minutes on 2 cores)"
 	@echo "make test       run every test and every notebook"
-	@echo "make lint       ruff: lint and format"
+	@echo "make lint       words, lint and format"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make app        the explorer as a web page on this machine; ARGS='--port=8888 --no-browser' for Voila"
 	@echo "make notebooks  execute the notebooks in place and clean them; NAMES='01_dataset' for some of them"
@@ -23,7 +23,7 @@ help:
 	@echo "make embedded   remake student, tables, images and notebooks for the bundled teacher (an hour; in runs/assets)"
 	@echo "make tables     remake the other tables: faults and speeds anew, studies from their figures (15 minutes)"
 	@echo "make studies    train the studies' students anew if the bundled teacher is another one (most of a day)"
-	@echo "make judge      train the classifier that scores anew, which puts every score on another scale (half an hour)"
+	@echo "make classifier train the classifier that scores anew, which puts every score on another scale (half an hour)"
 	@echo "make reference  teacher and students at full scale on one GPU; ARGS='--minutes 30' for a part of it"
 	@echo "make fuzz       change good files at random, guided by coverage, and read them; MINUTES=10 for each reader"
 	@echo "make clean      remove the environment and Python's caches; runs/ stays"
@@ -49,6 +49,7 @@ test: $(STAMP)
 	  tests notebooks
 
 lint: $(STAMP)
+	$(PY) tools/words.py
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 
@@ -84,7 +85,7 @@ embedded: $(STAMP)
 	$(RUN) gsoc_kd distill --pairs runs/assets/pairs --out runs/assets/student --kimg 1500 --tick-kimg 20
 	$(PY) tools/assets.py embed --run runs/assets/student --name student
 	$(PY) tools/assets.py results
-	$(PY) tools/pictures.py
+	$(PY) tools/figures.py
 	$(PY) tools/assets.py calibrate
 	$(PY) benchmarks/speed.py generators $(if $(PEER),--peer $(PEER)) --write
 	$(PY) notebooks/execute.py
@@ -99,10 +100,10 @@ tables: $(STAMP)
 # The rows that the pages show; figures are kept in benchmarks/results. Until it is called, tables tell of students of the
 # teacher that they were made with, and say so.
 studies: $(STAMP)
-	for study in levers frontier equal-cost ablations; do $(PY) benchmarks/studies.py $$study --shown || exit; done
+	for study in recipe equal-cost trade-off; do $(PY) benchmarks/studies.py $$study || exit; done
 
-judge: $(STAMP)
-	$(PY) tools/assets.py judge
+classifier: $(STAMP)
+	$(PY) tools/assets.py classifier
 	$(PY) tools/assets.py reference
 	$(PY) tools/assets.py cas
 

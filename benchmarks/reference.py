@@ -23,7 +23,7 @@ import gsoc_kd as kd
 from gsoc_kd.core.figures import grid, save_png
 from gsoc_kd.core.files import read_json, replacing_folder, write_json
 from gsoc_kd.core.weights import provenance
-from gsoc_kd.evaluation import floor_row, row, table
+from gsoc_kd.evaluation import lower_bound_row, row, table
 from gsoc_kd.evaluation.publish import publish
 from gsoc_kd.pairs import draw_latents
 from gsoc_kd.training.runs import read_stats
@@ -81,15 +81,15 @@ def report(names, out):
     rows = [read_json(out / "scores" / f"{name}.json") for name in names]
     lines = [f"* {one['name']}: {one['kimg']:,.0f} thousand images in {one['minutes']:.1f} minutes, {one['hardware']}, "
              f"{one['date']}, commit {one['commit']}." for one in rows]  # fmt: skip
-    text = "\n\n".join([table([floor_row(), *rows]), least(rows[0], rows[1:]), "\n".join(lines)])
+    text = "\n\n".join([table([lower_bound_row(), *rows]), least(rows[0], rows[1:]), "\n".join(lines)])
     generators = [kd.load_teacher(out / "networks" / name) for name in names]
     z, y = draw_latents(7, 0, 20, generators[0].z_dim), np.arange(20) % generators[0].num_classes
     with replacing_folder(out / "report") as folder:
         (folder / "table.md").write_text(text + "\n", encoding="utf-8")
-        size_quality([floor_row(), *rows]).savefig(folder / "trade-off.png", dpi=80)
+        size_quality([lower_bound_row(), *rows]).savefig(folder / "trade-off.png", dpi=80)
         save_png(grid(np.concatenate([generator(z, y) for generator in generators]), columns=20), folder / "images.png")
         for name in names:
-            shutil.copyfile(out / "runs" / name / "film.gif", folder / f"{name}.gif")
+            shutil.copyfile(out / "runs" / name / "animation.gif", folder / f"{name}.gif")
     return text
 
 

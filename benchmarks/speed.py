@@ -117,8 +117,8 @@ def generators(peer: Path | None = None, student: str = "embedded", rounds: int 
             file = kd.export(network, Path(folder) / f"{precision}.xml", precision)
             boxes[f"student, OpenVINO {precision}"] = runner = kd.load_exported(file, torch.get_num_threads())
             size = sum(file.with_suffix(end).stat().st_size for end in (".xml", ".bin")) / 1000
-            found = kd.evaluate(runner, progress=False) if scores else {"cifar_fd": np.nan, "class_agreement": np.nan}
-            sizes.append([precision, f"{size:,.0f}", f"{found['cifar_fd']:.2f}", f"{found['class_agreement']:.1%}"])
+            found = kd.evaluate(runner, progress=False) if scores else {"cifar_fd": np.nan, "class_accuracy": np.nan}
+            sizes.append([precision, f"{size:,.0f}", f"{found['cifar_fd']:.2f}", f"{found['class_accuracy']:.1%}"])
         for batch in (1, 16, 256):
             calls = {name: functools.partial(one, draw_latents(0, 0, batch, one.z_dim), np.arange(batch) % 10)
                      for name, one in boxes.items()}  # fmt: skip

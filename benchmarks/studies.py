@@ -35,7 +35,7 @@ import gsoc_kd as kd
 from gsoc_kd.core.files import ASSETS, InputError, read_json, replacing_file, write_json
 from gsoc_kd.core.weights import provenance
 from gsoc_kd.data.images import CIFAR10_CLASSES
-from gsoc_kd.evaluation import cost, floor_row
+from gsoc_kd.evaluation import cost, lower_bound_row
 from gsoc_kd.pairs import Pairs, draw_latents
 from gsoc_kd.training.blocks import Blocks
 from gsoc_kd.training.distill import DistillTask, make_networks
@@ -50,7 +50,7 @@ COLUMNS = [  # title, where it lies in a run's figures, how it is written; a col
     ("INT8 images/s", "speed", "images_per_second", "{:,.0f}".format),
     ("CIFAR-FD to teacher", "scores", "cifar_fd_to_teacher", "{:.2f}".format),
     ("CIFAR-FD", "scores", "cifar_fd", "{:.2f}".format),
-    ("class accuracy", "scores", "class_agreement", "{:.1%}".format),
+    ("class accuracy", "scores", "class_accuracy", "{:.1%}".format),
     ("CIFAR-recall", "scores", "cifar_recall", "{:.1%}".format),
     ("worst class", "scores", "cifar_fd_per_class", lambda classes: "{1:.1f} {0}".format(*worst(classes))),
 ]
@@ -203,10 +203,10 @@ def caption(study, every, timed):
     """What the runs learned from, for how long, and with what they were measured."""
     parts, digest, number = ["Real CIFAR-10"], every[0]["asked"]["teacher"], "{:,}".format
     if digest:
-        told = "CIFAR-FD {cifar_fd:.2f}, class accuracy {class_agreement:.1%}".format(**every[0]["teacher"])
+        told = "CIFAR-FD {cifar_fd:.2f}, class accuracy {class_accuracy:.1%}".format(**every[0]["teacher"])
         parts = [f"{spread(every, 'asked', 'per_class', number)} pairs for each class of the bundled teacher, {told}"]
-        floor = every[0]["scores"]["cifar_fd_to_teacher_floor"]
-        parts.append(f"CIFAR-FD between two sets of the teacher's own images {floor:.2f}")
+        lower_bound = every[0]["scores"]["cifar_fd_to_teacher_lower_bound"]
+        parts.append(f"CIFAR-FD between two sets of the teacher's own images {lower_bound:.2f}")
     if "minutes" in STUDIES[study]:
         budget = f"{spread(every, 'asked', 'minutes', number)} minutes of one core's time"
     else:
@@ -223,13 +223,13 @@ def trade_off(rows):
     """A chart of cost against distance, and the smallest student that keeps 90 % of the teacher's class accuracy."""
     teacher, students = {"name": "teacher", "marker": "*"} | next(iter(rows.values()))[0]["teacher"], []
     for name, ones in rows.items():
-        scores = {key: mean(one["scores"][key] for one in ones) for key in ("cifar_fd", "class_agreement")}
+        scores = {key: mean(one["scores"][key] for one in ones) for key in ("cifar_fd", "class_accuracy")}
         students.append({"name": name, **ones[0]["cost"], **scores})
     told = "parameters and multiply-accumulates against CIFAR-FD"
-    return save(size_quality([floor_row(), teacher, *students]), "trade-off", told), least(teacher, students)
+    return save(size_quality([lower_bound_row(), teacher, *students]), "trade-off", told), least(teacher, students)
 
 
-def least(teacher, students, key="class_agreement"):
+def least(teacher, students, key="class_accuracy"):
     """The smallest student that keeps 90 % of the teacher's class accuracy, in words."""
     one = min((s for s in students if s[key] >= 0.9 * teacher[key]), key=lambda s: s["parameters"], default=None)
     told = f"{one['name']}, with {one['parameters']:,} parameters and {one[key]:.1%}" if one else "none of these"

@@ -22,10 +22,10 @@ SCORES = {  # what `evaluate` says below its table, where this score or flag is 
     "fid": "FID {fid:.2f}, inception score {inception_score[mean]:.2f} ({images:,} images, {reference[split]})",
     "agreement": "to {teacher}, pair by pair: L1 {l1:.1f} grey levels (other noise: {l1_other_noise:.1f}), features "
     "{feature_distance:.2f} (other noise: {feature_distance_other_noise:.2f}); CIFAR-FD {cifar_fd_to_teacher:.2f} "
-    "(the teacher's, to itself: {cifar_fd_to_teacher_floor:.2f})",
+    "(the teacher's, to itself: {cifar_fd_to_teacher_lower_bound:.2f})",
     "imagenet_fd": "ImageNet-FD {imagenet_fd:.2f}: means {imagenet_fd_mean:.2f} + covariances {imagenet_fd_cov:.2f}",
     "imagenet_fd_to_teacher": "ImageNet-FD to the teacher {imagenet_fd_to_teacher:.2f} (the teacher's, to itself: "
-    "{imagenet_fd_to_teacher_floor:.2f})",
+    "{imagenet_fd_to_teacher_lower_bound:.2f})",
     "cas": "CAS {cas:.1%}: so many of {cas_test_images:,} real test images are classified right after {cas_epochs} "
     "epochs on {cas_images:,} generated ones",
     "nearest_training": "nearest training neighbours: {nearest_training[closer]:.1%} are nearer than half of the real "
@@ -116,7 +116,7 @@ class Evaluate(NamedTuple):
 
     def run(self):
         from .core.checks import is_word, path_of
-        from .evaluation import floor_row, per_class_table, row, table
+        from .evaluation import lower_bound_row, per_class_table, row, table
 
         beside = ("size", "psi", "half", "out", "json", "quiet")
         given = {name: value for name, value in self._asdict().items() if name not in beside}
@@ -132,7 +132,7 @@ class Evaluate(NamedTuple):
             write_json(path_of(self.out, "--out"), scores)
         if self.json:
             return print(json.dumps(scores, indent=2))
-        rows = [floor_row(scores["floor"])] if scores["floor"] else []
+        rows = [lower_bound_row(scores["lower_bound"])] if scores["lower_bound"] else []
         print(table([*rows, row(name, given["generator"], scores)]))
         told = {**self._asdict(), **scores.get("agreement", {}), **scores}
         there = [line for name, line in SCORES.items() if (value := told.get(name)) is not None and value is not False]
@@ -186,7 +186,7 @@ class Pretrain(NamedTuple):
         def score(generator, row):  # what is added to the statistics of a tick
             due = not row["step"] % (ticks * steps(self.config)[1])
             scores = kd.evaluate(generator, device=self.device, progress=False) if due else {}
-            return {name: scores[name] for name in ("cifar_fd", "class_agreement") if due}
+            return {name: scores[name] for name in ("cifar_fd", "class_accuracy") if due}
 
         run = kd.pretrain(real, self.config, self.out, self.device, self.minutes, score if ticks else None)
         if self.publish and PartialState().is_main_process:

@@ -33,7 +33,7 @@ FLAGS = {  # some flags that each verb must explain
     "push": "name student license scores private",
 }
 SMOKE = "--preset smoke --batch 4 --kimg 0.016 --tick-kimg 0.008 --widths 8 8 4 --device cpu".split()
-SCORES = {"cifar_fd": 8.0, "class_agreement": 0.5, "images": 10_000}
+SCORES = {"cifar_fd": 8.0, "class_accuracy": 0.5, "images": 10_000}
 CIFAR10_SIZED = dict(z_dim=8, num_classes=10, resolution=32, widths=(8, 8, 8, 4), embed_dim=4)
 
 
@@ -174,7 +174,7 @@ def test_what_nobody_has_foreseen_is_one_line_too(run, monkeypatch):
 
 
 def test_a_reserved_word_hides_no_path_without_a_word(run, teacher, tmp_path, monkeypatch):
-    scores = {**SCORES, "cifar_recall": 0.5, "floor": None, "reference": {"split": "train", "images": 6}}
+    scores = {**SCORES, "cifar_recall": 0.5, "lower_bound": None, "reference": {"split": "train", "images": 6}}
     asked = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(kd, "evaluate", lambda **given: asked.append(given["generator"]) or scores)
@@ -201,7 +201,7 @@ def test_paths_begin_at_home_where_they_say_so(run, teacher, tmp_path, monkeypat
     code, out, _ = run("pairs", "--teacher", "~/teacher", "--per-class", 2, "--out", "~/new/pairs")
     assert code == 0 and len(kd.load_pairs("~/new/pairs")) == len(kd.load_pairs(tmp_path / "new" / "pairs")) == 6
     assert run("distill", "--pairs", "~/new/pairs", "--out", "~/new/run", *SMOKE)[0] == 0
-    assert kd.load_student("~/new/run").num_classes == 3 and (tmp_path / "new" / "run" / "film.gif").is_file()
+    assert kd.load_student("~/new/run").num_classes == 3 and (tmp_path / "new" / "run" / "animation.gif").is_file()
 
 
 def test_numbers_of_numpy_are_numbers(pairs, tmp_path):
@@ -289,7 +289,7 @@ def test_pretrain_writes_the_scores_of_every_second_tick(run, tmp_path, monkeypa
     words += ["--widths", 8, 8, 8, 4, "--tick-kimg", 0.004, "--no-publish"]  # a flag's last value counts
     assert run(*words, "--score-ticks", 2)[0] == 0
     rows = [json.loads(line) for line in (tmp_path / "t" / "stats.jsonl").read_text().splitlines()]
-    assert [(row.get("cifar_fd"), row.get("class_agreement")) for row in rows] == [(None, None), (8.0, 0.5)] * 2
+    assert [(row.get("cifar_fd"), row.get("class_accuracy")) for row in rows] == [(None, None), (8.0, 0.5)] * 2
     assert [options["device"] for _, options in asked] == ["cpu"] * 2 and asked[0][0].resolution == 32
 
 
@@ -318,8 +318,8 @@ def test_evaluate_scores_a_generator(run, tmp_path):
     scores = read_json(tmp_path / "s.json")
     assert (scores["images"], scores["seed"], scores["agreement"]["l1"]) == (1300, 5, 0)
     both = f"{scores['cifar_fd']:.2f} | {scores['cifar_fd_to_teacher']:.2f}"
-    assert re.search(rf"\| mine \|.* {re.escape(both)} \| {scores['class_agreement']:.1%} \|", out)
-    cats = scores["floor"]["cifar_fd_per_class"]["cat"], scores["cifar_fd_per_class"]["cat"]
+    assert re.search(rf"\| mine \|.* {re.escape(both)} \| {scores['class_accuracy']:.1%} \|", out)
+    cats = scores["lower_bound"]["cifar_fd_per_class"]["cat"], scores["cifar_fd_per_class"]["cat"]
     assert "\n| cat | {:.2f} | {:.2f} |".format(*cats) in out
     assert f"CIFAR-IS {scores['cifar_is']['mean']:.2f}\nto mine, pair by pair: L1 0.0 grey levels (other noise: " in out
     assert f"{scores['cifar_fd_to_teacher']:.2f} (the teacher's, to itself: {scores['cifar_fd_to_teacher']:.2f})" in out
@@ -327,7 +327,7 @@ def test_evaluate_scores_a_generator(run, tmp_path):
 
 def test_evaluate_hands_its_words_on_and_tells_every_score(run, teacher, tmp_path, monkeypatch):
     asked, real = {}, class_folders(tmp_path / "real", "abc", 2, size=20)
-    scores = {**SCORES, "cifar_recall": 0.625, "floor": {"cifar_fd": 0.75, "images": 6}}
+    scores = {**SCORES, "cifar_recall": 0.625, "lower_bound": {"cifar_fd": 0.75, "images": 6}}
     scores |= {"cifar_precision": 0.5, "cifar_kid": {"mean": 0.125}, "cifar_is": {"mean": 9.5}, "fid": 12.5}
     scores |= {"inception_score": {"mean": 7.25}, "nearest_training": {"closer": 0.375}}
     scores["reference"] = {"split": "real", "images": 6}

@@ -19,7 +19,7 @@ from gsoc_kd.training import DistillConfig
 module = importlib.import_module("gsoc_kd.demo")
 CONFIG = DistillConfig.preset("smoke", kimg=0.032, tick_kimg=0.016)
 NAMES = ["real test images", "bundled teacher", "bundled student", "the student just made"]
-FILES = {"film.gif", "scores.json", "side_by_side.png", "student.png", "table.md"}
+FILES = {"animation.gif", "scores.json", "side_by_side.png", "student.png", "table.md"}
 
 
 def tiny(seed):
@@ -35,12 +35,12 @@ def test_the_demo_writes_all_it_names_and_goes_on_where_it_was_stopped(tmp_path,
             asked.append("stopped")
             raise KeyboardInterrupt
         asked.append(network_hash(black_box(generator).network))
-        return {"cifar_fd": len(asked) - 0.5, "class_agreement": 0.25, "images": 10_000}
+        return {"cifar_fd": len(asked) - 0.5, "class_accuracy": 0.25, "images": 10_000}
 
     monkeypatch.setattr(module, "load_teacher", lambda: teacher)
     monkeypatch.setattr(module, "load_student", lambda: bundled)
     monkeypatch.setattr(module, "evaluate", evaluate)
-    monkeypatch.setattr(module, "floor_row", lambda: {"name": NAMES[0], "cifar_fd": 0.1, "images": 10_000})
+    monkeypatch.setattr(module, "lower_bound_row", lambda: {"name": NAMES[0], "cifar_fd": 0.1, "images": 10_000})
     tables = importlib.import_module("gsoc_kd.evaluation.table")
     monkeypatch.setattr(tables, "speeds", lambda some: dict.fromkeys(some, 1234.0))
     with pytest.raises(KeyboardInterrupt):
@@ -67,5 +67,5 @@ def test_the_demo_writes_all_it_names_and_goes_on_where_it_was_stopped(tmp_path,
     both = side_by_side(teacher(z, y), box(z, y), columns=10, scale=3)
     for name, image in (("student.png", class_grid(box, 6, ("0", "1", "2", "3"))), ("side_by_side.png", both)):
         assert np.array_equal(np.asarray(Image.open(out / name)), np.asarray(image)), name
-    with Image.open(out / "film.gif") as animation:
+    with Image.open(out / "animation.gif") as animation:
         assert animation.n_frames == 2

@@ -1,7 +1,7 @@
 """What only the authors run: it remakes what gsoc_kd/assets holds and the tables that tell of it. All need CIFAR-10.
 
 python tools/assets.py embed --run runs/assets/student --name student
-python tools/assets.py results, or calibrate, judge (the classifier that scores), and after that reference, then cas
+python tools/assets.py results, or calibrate, classifier (which scores), and after that reference, then cas
 """
 
 import sys
@@ -19,12 +19,12 @@ from gsoc_kd.core.weights import load_network, network_folder, provenance, save_
 from gsoc_kd.data.images import load_images
 from gsoc_kd.deployment import calibrate as calibration
 from gsoc_kd.evaluation import (
-    Judge,
+    Classifier,
     accuracy,
     compute_reference,
     evaluate,
-    floor_row,
-    load_judge,
+    load_classifier,
+    lower_bound_row,
     per_class_table,
     rows,
     table,
@@ -61,7 +61,7 @@ def results(cas: bool = True):
     save_png(shown, "docs/teacher-and-student.png", max_kb=100)
     shown = on_the_same_noise(networks, torch.full((40,), classes.index(worst)))
     save_png(shown, "docs/worst-class.png", max_kb=100)
-    told = [floor_row(found["bundled teacher"]["floor"]), *rows(networks, found)]
+    told = [lower_bound_row(found["bundled teacher"]["lower_bound"]), *rows(networks, found)]
     made = written_by("tools/assets.py results")
     texts = {"results": f"{table(told)} {made}"}
     texts["per class"] = f"{per_class_table(found)}\n\nWorst of the student: {worst}. {made}"
@@ -90,19 +90,19 @@ def reference(folder: Path = ASSETS):
     """Measures the real images that scores compare with, as the classifier and as EfficientNet-lite0 see them."""
     real = load_images(), load_images(split="test")
     compute_imagenet_reference(*real, folder / "imagenet.npz")
-    made = compute_reference(*real, load_judge(), folder)
-    print(f"{folder}: {made.overall.count:,} real images; floor CIFAR-FD {made.floor['cifar_fd']:.3f}")
+    made = compute_reference(*real, load_classifier(), folder)
+    print(f"{folder}: {made.overall.count:,} real images; lower bound CIFAR-FD {made.lower_bound['cifar_fd']:.3f}")
 
 
 def cas(epochs: int = EPOCHS, seed: int = 0, folder: Path = ASSETS):
     """Trains a classifier on the real training images in the way of CAS, and notes in the reference what it scores."""
     scores = evaluation.cas(load_images(), load_images(split="test"), epochs, seed)
     about = read_json(folder / "reference.json")
-    write_json(folder / "reference.json", {**about, "floor": {**about["floor"], **scores}})
+    write_json(folder / "reference.json", {**about, "lower_bound": {**about["lower_bound"], **scores}})
     print(f"{folder}: real training images have a CAS of {scores['cas']:.1%} after {epochs} epochs")
 
 
-def judge(out: Path = ASSETS / "judge", epochs: int = 15, batch: int = 128, lr: float = 0.2,
+def classifier(out: Path = ASSETS / "classifier", epochs: int = 15, batch: int = 128, lr: float = 0.2,
           weight_decay: float = 5e-4, label_smoothing: float = 0.1, seed: int = 0):  # fmt: skip
     """Trains the classifier on CIFAR-10's training images and writes it in float16: 23 minutes on 2 CPU cores."""
     asked = {name: value for name, value in locals().items() if name != "out"}
@@ -110,13 +110,15 @@ def judge(out: Path = ASSETS / "judge", epochs: int = 15, batch: int = 128, lr: 
     train, test, start = load_images(), load_images(split="test"), time.monotonic()
     network = train_classifier(train, **asked, progress="train the classifier")
     scores = {"test_accuracy": accuracy(network, test)}
-    command = "python tools/assets.py judge " + " ".join(f"--{name.replace('_', '-')} {asked[name]}" for name in asked)
+    command = "python tools/assets.py classifier " + " ".join(
+        f"--{name.replace('_', '-')} {asked[name]}" for name in asked
+    )
     data = f"{train.source}, {len(train)} images; scored on {test.source}, {len(test)} images"
     save_network(network, out, provenance(command, data, time.monotonic() - start, scores), torch.float16)
     print(f"{out}: {scores['test_accuracy']:.2%} of {len(test)} test images right")
-    return load_network(out, (Judge,))
+    return load_network(out, (Classifier,))
 
 
 if __name__ == "__main__":
-    commands = (embed, results, calibrate, judge, reference, cas)
+    commands = (embed, results, calibrate, classifier, reference, cas)
     main_program(tyro.extras.subcommand_cli_from_dict, {command.__name__: command for command in commands})

@@ -40,14 +40,14 @@ def grid(images, columns, scale=2, pad=1):
     return Image.fromarray(np.pad(canvas, ((0, pad), (0, pad), (0, 0)), constant_values=255))
 
 
-def named_rows(picture, names):
-    """`picture` with a white column at its left in which name i stands beside row i; without one if names is None."""
+def named_rows(image, names):
+    """`image` with a white column at its left in which name i stands beside row i; without one if names is None."""
     names = [str(name) for name in names or ()]
     margin = max((ceil(FONT.getlength(name)) + 8 for name in names), default=0)
-    wide = Image.new("RGB", (picture.width + margin, picture.height), "white")
-    wide.paste(picture, (margin, 0))
+    wide = Image.new("RGB", (image.width + margin, image.height), "white")
+    wide.paste(image, (margin, 0))
     for row, name in enumerate(names):
-        place = margin - 4, (row + 0.5) * picture.height / len(names)
+        place = margin - 4, (row + 0.5) * image.height / len(names)
         ImageDraw.Draw(wide).text(place, name, "black", FONT, anchor="rm")
     return wide
 
@@ -93,17 +93,17 @@ def side_by_side(a, b, columns, scale=2, names=("teacher", "student"), titles=()
     return titled_columns(named_rows(image, names and [*names] * rows), titles, image.width)
 
 
-def beside(pictures, captions, gap=12):
+def beside(images, captions, gap=12):
     """PIL images next to each other on white, `gap` pixels apart, top edges level, a caption ("": none) above each."""
-    pictures, captions = list(pictures), [str(caption) for caption in captions]
-    if not pictures or len(pictures) != len(captions):
-        raise InputError(f"give each picture a caption; got {len(pictures)} pictures and {len(captions)} captions")
+    images, captions = list(images), [str(caption) for caption in captions]
+    if not images or len(images) != len(captions):
+        raise InputError(f"give each image a caption; got {len(images)} images and {len(captions)} captions")
     head, left = 20 if any(captions) else 0, 0
-    widths = [max(picture.width, ceil(FONT.getlength(text))) for picture, text in zip(pictures, captions)]
-    size = sum(widths) + gap * (len(widths) - 1), head + max(picture.height for picture in pictures)
+    widths = [max(image.width, ceil(FONT.getlength(text))) for image, text in zip(images, captions)]
+    size = sum(widths) + gap * (len(widths) - 1), head + max(image.height for image in images)
     wide = Image.new("RGB", size, "white")
-    for picture, text, width in zip(pictures, captions, widths):
-        wide.paste(picture, (left + (width - picture.width) // 2, head))
+    for image, text, width in zip(images, captions, widths):
+        wide.paste(image, (left + (width - image.width) // 2, head))
         ImageDraw.Draw(wide).text((left + width / 2, head / 2), text, "black", FONT, anchor="mm")
         left += width + gap
     return wide
@@ -133,25 +133,25 @@ def mosaic(images, features, seed=0):
     return grid(shown, columns=side, scale=1, pad=0)
 
 
-def film(frames, path):
+def animation(frames, path):
     """Writes PIL images or image files, all of one size, as an endless GIF and returns its path. A frame stays 0.15
     seconds, the last one 2. All share one palette: no flicker, a smaller file."""
-    pictures = [as_picture(frame) for frame in frames]
-    if len(sizes := {picture.size for picture in pictures}) != 1:
-        raise InputError(f"a film needs frames of one size, at least one; got {len(pictures)} of {sorted(sizes)}")
-    first, *rest = _indexed(pictures, 256)
+    images = [as_image(frame) for frame in frames]
+    if len(sizes := {image.size for image in images}) != 1:
+        raise InputError(f"an animation needs frames of one size, at least one; got {len(images)} of {sorted(sizes)}")
+    first, *rest = _indexed(images, 256)
     times = [150] * len(rest) + [2000]
     with replacing_file(path := path_of(path)) as temporary:
         first.save(temporary, "GIF", save_all=True, append_images=rest, duration=times, loop=0, optimize=True)
     return path
 
 
-def _indexed(pictures, colours):
-    """RGB pictures with one palette for all, of 10,000 of their pixels: k-means from colours far apart."""
-    pixels = np.concatenate([np.asarray(picture).reshape(-1, 3) for picture in pictures])
+def _indexed(images, colours):
+    """RGB images with one palette for all, of 10,000 of their pixels: k-means from colours far apart."""
+    pixels = np.concatenate([np.asarray(image).reshape(-1, 3) for image in images])
     sample = np.random.default_rng(0).choice(pixels, 10_000)
     palette = Image.fromarray(sample[None]).quantize(colours, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
-    return [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    return [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
 
 
 def is_whole_png(path):
@@ -164,7 +164,7 @@ def is_whole_png(path):
         return False
 
 
-def as_picture(frame):
+def as_image(frame):
     """A PIL image (RGB), or what the image file at this path holds; InputError where there is none."""
     try:
         return (frame if isinstance(frame, Image.Image) else Image.open(frame)).convert("RGB")
@@ -185,11 +185,11 @@ def save_png(image, path, max_kb=None):
     """Writes a PIL image or uint8 array (H, W, 3) as a PNG and returns its path. A file of more than `max_kb` times
     1000 bytes gets a palette of 256 colours, then of 128, 64, 32, until it fits."""
     data, palettes = png_bytes(image, smallest=True), [32, 64, 128, 256]
-    picture = Image.open(io.BytesIO(data)).convert("RGB")
+    image = Image.open(io.BytesIO(data)).convert("RGB")
     while max_kb is not None and len(data) > max_kb * 1000:
         if not palettes:
             raise InputError(f"{path} would take more than {max_kb} kB in 32 colours; show fewer or smaller images")
-        data = png_bytes(_indexed([picture], palettes.pop())[0], smallest=True)
+        data = png_bytes(_indexed([image], palettes.pop())[0], smallest=True)
     with replacing_file(path := path_of(path)) as temporary:
         temporary.write_bytes(data)
     return path

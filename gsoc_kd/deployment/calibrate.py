@@ -15,7 +15,7 @@ from ..core.checks import whole
 from ..core.files import ASSETS, InputError
 from ..core.weights import network_hash, provenance
 from ..data.images import to_float
-from ..evaluation.classifier import load_judge
+from ..evaluation.classifier import load_classifier
 from ..pairs.make import draw_latents
 from ..teachers.load import load_teacher
 from .export import traced
@@ -26,14 +26,14 @@ SOURCES = {"real": "real training images", "teacher": "the teacher's images", "s
            "noise": "uniform noise", "constant": "one plain colour"}  # fmt: skip
 
 
-def calibrate(train, test, draws=5, images=300, seed=2000, teacher="embedded", student="embedded", judge=None):
+def calibrate(train, test, draws=5, images=300, seed=2000, teacher="embedded", student="embedded", classifier=None):
     """Quantises a classifier to INT8 with images of each of five sources and measures what it loses.
 
     It is counted right or wrong on all of `test`, first in 32 bits, then once for each source and draw, after
     `nncf.quantize` with default settings has seen `images` images of that source, equally many per class.
 
     Args:
-        train, test: LabelledImages, real ones, of the classes that the judge (None: the bundled classifier) knows.
+        train, test: LabelledImages, real ones, of the classes that the classifier (None: the bundled classifier) knows.
         seed: of all draws; the same seed gives the same images.
         teacher, student: what `load_teacher` takes; "embedded" is the bundled one.
 
@@ -45,16 +45,20 @@ def calibrate(train, test, draws=5, images=300, seed=2000, teacher="embedded", s
     Raises:
         InputError: too few draws or images; sizes or classes that do not fit; the extra `deploy` is not installed."""
     need("nncf")
-    judge, start, given = judge or load_judge(), time.monotonic(), {"teacher": teacher, "student": student}
+    classifier, start, given = (
+        classifier or load_classifier(),
+        time.monotonic(),
+        {"teacher": teacher, "student": student},
+    )
     generators = {name: load_teacher(ASSETS / name if one == "embedded" else one) for name, one in given.items()}
     sizes = [(data.source, len(data.classes), data.resolution) for data in (train, test)]
     for name, classes, side in sizes + [(one.name, one.num_classes, one.resolution) for one in generators.values()]:
-        if (classes, side) != (judge.num_classes, judge.resolution):
-            fits = f"the judge knows {judge.num_classes} of {judge.resolution}"
+        if (classes, side) != (classifier.num_classes, classifier.resolution):
+            fits = f"the classifier knows {classifier.num_classes} of {classifier.resolution}"
             raise InputError(f"{name} has {classes} classes of {side} pixels a side, {fits}")
     whole("draws", draws)
-    train.take(ceil(whole("images", images, judge.num_classes) / judge.num_classes))  # refuses too many
-    model, rows = as_openvino(judge), []
+    train.take(ceil(whole("images", images, classifier.num_classes) / classifier.num_classes))  # refuses too many
+    model, rows = as_openvino(classifier), []
     exact = predictions(model, test.images)  # (N,)
     accuracy = float((exact == test.labels).mean())
     for source, name in tqdm(SOURCES.items(), desc="INT8", unit="source"):
@@ -68,7 +72,7 @@ def calibrate(train, test, draws=5, images=300, seed=2000, teacher="embedded", s
     told = dict(accuracy=accuracy, rows=rows, test_images=len(test), images=images, draws=draws, seed=seed)
     command, data = f"calibrate({draws=}, {images=}, {seed=})", f"calibrated on {train.source}, tested on {test.source}"
     versions = {package: metadata.version(package) for package in ("torch", "openvino", "nncf")}
-    networks = {"judge": network_hash(judge), **{name: one.digest for name, one in generators.items()}}
+    networks = {"classifier": network_hash(classifier), **{name: one.digest for name, one in generators.items()}}
     return told | provenance(command, data, time.monotonic() - start, versions=versions, networks=networks)
 
 
@@ -104,12 +108,12 @@ class FromPixels(nn.Module):
         return self.classifier(to_float(images))
 
 
-def as_openvino(judge):
-    """The judge as an OpenVINO model: uint8 images (N, 32, 32, 3) in, logits out, any N."""
-    some = torch.zeros(3, judge.resolution, judge.resolution, 3, dtype=torch.uint8)
+def as_openvino(classifier):
+    """The classifier as an OpenVINO model: uint8 images (N, 32, 32, 3) in, logits out, any N."""
+    some = torch.zeros(3, classifier.resolution, classifier.resolution, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return need("openvino").convert_model(traced(FromPixels(judge), images=some))
+        return need("openvino").convert_model(traced(FromPixels(classifier), images=some))
 
 
 def quantised(model, images):

@@ -31,7 +31,7 @@ PACKAGES = {  # what each kind of file and precision needs
 }
 
 
-class Pictures(nn.Module):
+class Images(nn.Module):
     """A frozen copy of a generator with what surrounds it: label -> class weights before, to_uint8 after."""
 
     def __init__(self, network):
@@ -69,7 +69,7 @@ def export(student="embedded", path="student.xml", precision: str = "fp32", seed
         with locked(path), writing(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             sweep(path.parent, glob.escape(path.name))
-            (_write_onnx if path.suffix == ".onnx" else _write_openvino)(Pictures(network), path, notes, seed)
+            (_write_onnx if path.suffix == ".onnx" else _write_openvino)(Images(network), path, notes, seed)
     return path
 
 
@@ -106,25 +106,25 @@ def traced(network, **examples):
     return torch.export.export(network, tuple(examples.values()), dynamic_shapes=dict.fromkeys(examples, free))
 
 
-def _examples(pictures):
-    return {"z": torch.zeros(3, pictures.network.z_dim, dtype=torch.float32), "y": torch.zeros(3, dtype=torch.int64)}
+def _examples(images):
+    return {"z": torch.zeros(3, images.network.z_dim, dtype=torch.float32), "y": torch.zeros(3, dtype=torch.int64)}
 
 
-def as_openvino(pictures, precision="fp32", seed=0):
-    """`Pictures` as an OpenVINO model: z (any N, z_dim), and no other width, and y (N,) in, images out."""
-    network, ov = pictures.network, need("openvino")
+def as_openvino(images, precision="fp32", seed=0):
+    """`Images` as an OpenVINO model: z (any N, z_dim), and no other width, and y (N,) in, images out."""
+    network, ov = images.network, need("openvino")
     if precision == "int8":
         scaled_per_image(network)
-    model = ov.convert_model(traced(pictures, **_examples(pictures)))
+    model = ov.convert_model(traced(images, **_examples(images)))
     for port, name in zip([*model.inputs, *model.outputs], ("z", "y", "images")):
         port.set_names({name})
     model.reshape({"z": [-1, network.z_dim], "y": [-1]})
     return quantise_generator(model, network, seed) if precision == "int8" else model
 
 
-def _write_onnx(pictures, path, notes, seed):
+def _write_onnx(images, path, notes, seed):
     names = {"input_names": ["z", "y"], "output_names": ["images"]}
-    program = traced(pictures, **_examples(pictures))
+    program = traced(images, **_examples(images))
     model = torch.onnx.export(program, **names, dynamo=True, verbose=False).model_proto
     need("onnx").helper.set_model_props(model, {KEY: json.dumps(notes)})
     with replacing_file(path) as temporary:
@@ -136,10 +136,10 @@ def _sealed(data):
     return data.replace(EMPTY.encode(), file_sum(data, EMPTY).encode())
 
 
-def _write_openvino(pictures, path, notes, seed):
+def _write_openvino(images, path, notes, seed):
     """Both files are written beside and renamed, the xml first: it knows its bin by hash, so that a mixed pair is
     refused, and `load_exported` finds the bin of a writer that was killed between both."""
-    ov, model = need("openvino"), as_openvino(pictures, notes["precision"], seed)
+    ov, model = need("openvino"), as_openvino(images, notes["precision"], seed)
     folder = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

@@ -16,7 +16,7 @@ from ..core.files import ASSETS, InputError, read_json
 from ..core.state import untouched
 from ..core.weights import save_network
 from ..data.images import CIFAR10_CLASSES
-from ..evaluation import cost, evaluate, floor_row, table
+from ..evaluation import cost, evaluate, lower_bound_row, table
 from ..teachers.black_box import black_box
 from ..teachers.load import find, read_network
 
@@ -34,10 +34,10 @@ in, an image of {resolution}x{resolution} pixels comes out. {parameters:,} param
 
 ```python
 import gsoc_kd as kd  # pip install "git+{address}"
-from gsoc_kd.pairs import draw_pictures
+from gsoc_kd.pairs import generate_images
 
 student = kd.load_teacher("{name}")  # (z, y) -> images; kd.load_student gives the network
-images, labels = draw_pictures(student, per_class=8, seed=0)  # uint8 (N, {resolution}, {resolution}, 3), (N,)
+images, labels = generate_images(student, per_class=8, seed=0)  # uint8 (N, {resolution}, {resolution}, 3), (N,)
 kd.explore("{name}", teacher=None)  # sliders, in a notebook
 kd.export("{name}", "student.xml")  # an OpenVINO file
 ```
@@ -103,7 +103,7 @@ def model_card(network, name, told, scores, license=None):
     """The model card, GitHub markdown with the Hub's header, of a network with provenance `told` and `scores`."""
     teacher, key, words = black_box(network), *_license(told, license)
     header = "".join(f"{line}\n" for line in (*([f"license: {key}"] if key else []), *HEADER))
-    rows = [floor_row(scores["floor"])] if scores and scores.get("floor") else []
+    rows = [lower_bound_row(scores["lower_bound"])] if scores and scores.get("lower_bound") else []
     rows += [{"name": name, **cost(network), **scores}] if scores else []
     lines = {key: told[key] for key in TOLD if told.get(key) is not None}
     return CARD.format(

@@ -8,35 +8,35 @@ from ..core.checks import whole
 from ..core.files import InputError
 from ..core.state import untouched
 from ..core.weights import network_hash
-from ..pairs.make import draw_pictures
+from ..pairs.make import generate_images
 from ..teachers.black_box import black_box
 from ..teachers.load import load_teacher
-from .classifier import features, judge_on
+from .classifier import classifier_on, features
 from .metrics import frechet_distance, frechet_scores, statistics
 from .names import in_order, unnamed
 
 
 @untouched
-def agreement(student, teacher="embedded", per_class=100, seed=1000, device=None, progress=True, judge=None):
+def agreement(student, teacher="embedded", per_class=100, seed=1000, device=None, progress=True, classifier=None):
     """Teacher and student on the same new noise, pair by pair.
 
     Args:
         student, teacher: what `black_box` and `load_teacher` take, of the same latents, classes and resolution.
         per_class: latents of each class, at least 2; those of class c are `pairs.draw_latents(seed, c, ...)`.
         seed: of the latents; not that of the pairs the student was trained on.
-        device, judge: as in `evaluate`.
+        device, classifier: as in `evaluate`.
 
     Returns a dict: teacher (its name); l1, mean absolute difference in grey levels (0 to 255); feature_distance, mean
     Euclidean distance of the classifier's features; both again with _other_noise: between two images of the teacher,
     of the same class and different noise; images, seed. 0 is a perfect copy; as far as other noise is a student that
     only knows the class. InputError: student and teacher do not fit; per_class too small."""
     student, teacher = black_box(student, device=device), load_teacher(teacher, device=device)
-    teacher, judge = check_alike(student, teacher), judge_on(device, judge)
+    teacher, classifier = check_alike(student, teacher), classifier_on(device, classifier)
     per_class = whole("per_class", per_class, 2)
     said = ("student generates", "teacher generates") if progress else (None, None)
     given = per_class, whole("seed", seed, 0), 250, student.z_from  # the same noise for both: such as the student knows
-    both = [draw_pictures(who, *given, text)[0] for who, text in zip((student, teacher), said)]
-    return pair_agreement(*both, *(features(images, judge)[0] for images in both), teacher, seed)
+    both = [generate_images(who, *given, text)[0] for who, text in zip((student, teacher), said)]
+    return pair_agreement(*both, *(features(images, classifier)[0] for images in both), teacher, seed)
 
 
 def pair_agreement(ours, theirs, found, expected, teacher, seed):
@@ -57,7 +57,7 @@ class Shown:
     latest = None  # students of one teacher are scored one after another: the last one is kept
 
     def __init__(self, teacher, per_class, seed, batch, z_from, progress):
-        draw = functools.partial(draw_pictures, teacher, per_class, batch=batch, z_from=z_from, progress=progress)
+        draw = functools.partial(generate_images, teacher, per_class, batch=batch, z_from=z_from, progress=progress)
         self.images = [draw(seed=one)[0] for one in (seed, seed + 1)]
         self.known = {}
 
@@ -78,20 +78,20 @@ class Shown:
         return self.known[digest]
 
     def distances(self, name, found, network, digest, progress=None):
-        """Fréchet distance `name` of a student's features `found` (N, D) and its two terms, and the floor: what the
-        teacher's own images on the student's noise have. All to the teacher's images from other noise."""
+        """Fréchet distance `name` of a student's features `found` (N, D) and its two terms, and the lower bound:
+        what the teacher's own images on the student's noise have. All to the teacher's images from other noise."""
         expected, others = self.features(network, digest, progress)
         target = statistics(others, "the teacher's images")
-        floor = frechet_distance(statistics(expected), target)
-        return frechet_scores(name, statistics(found), target) | {f"{name}_floor": floor}
+        lower_bound = frechet_distance(statistics(expected), target)
+        return frechet_scores(name, statistics(found), target) | {f"{name}_lower_bound": lower_bound}
 
 
-def compare(shown, images, found, teacher, judge, seed):
+def compare(shown, images, found, teacher, classifier, seed):
     """What `evaluate(..., teacher=...)` adds for a student's images of `seed` and their features (N, D), beside what
     its teacher has Shown: agreement on the same noise, and CIFAR-FD to the teacher."""
-    digest = network_hash(judge)
-    scores = shown.distances("cifar_fd_to_teacher", found, judge, digest)
-    expected = shown.features(judge, digest)[0]
+    digest = network_hash(classifier)
+    scores = shown.distances("cifar_fd_to_teacher", found, classifier, digest)
+    expected = shown.features(classifier, digest)[0]
     return {"agreement": pair_agreement(images, shown.images[0], found, expected, teacher, seed), **scores}
 
 

@@ -1,6 +1,6 @@
 """CAS, the classification accuracy score: what a classifier learns from generated images alone (docs/Evaluation.md).
 
-Here too is how a classifier is trained, for the bundled one (tools/assets.py judge) as for this score."""
+Here too is how a classifier is trained, for the bundled one (tools/assets.py classifier) as for this score."""
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +9,8 @@ from tqdm import tqdm
 from ..core.checks import fast_bfloat16, pick_device, whole
 from ..core.state import untouched
 from ..data.images import to_float
-from .classifier import Judge, features
-from .metrics import class_agreement
+from .classifier import Classifier, features
+from .metrics import class_accuracy
 from .names import images_like
 
 EPOCHS, PER_CLASS = 8, 5000  # of the project's tables
@@ -30,7 +30,7 @@ def cas(train, test, epochs=EPOCHS, seed=0, device=None, progress=True):
     batch = min(128, max(2, len(train) // 4))
     network = train_classifier(train, epochs, batch, seed=seed, device=device, progress=told)
     said = features(test.images, network)[1].argmax(axis=1)
-    share, of_class = class_agreement(said, test.labels, len(test.classes))
+    share, of_class = class_accuracy(said, test.labels, len(test.classes))
     counts = {"cas_images": len(train), "cas_epochs": int(epochs), "cas_test_images": len(test)}
     return {"cas": share, "cas_per_class": dict(zip(test.classes, of_class)), **counts}
 
@@ -40,7 +40,7 @@ def cas(train, test, epochs=EPOCHS, seed=0, device=None, progress=True):
 @torch.enable_grad()
 def train_classifier(train, epochs, batch=128, lr=0.2, weight_decay=5e-4, label_smoothing=0.1, seed=0, device=None,
                      progress=None):  # fmt: skip
-    """A Judge that learned the classes of `train` (LabelledImages), flipped and shifted, in eval mode, with `classes`.
+    """A Classifier that learned `train` (LabelledImages), flipped and shifted; in eval mode, with `classes`.
 
     The learning rate rises to `lr` for a fifth of the time, then falls to 0; the weights are an average of the last 100
     steps', or of the last tenth where that is shorter. On a processor that is quick at bfloat16, products are computed
@@ -49,7 +49,7 @@ def train_classifier(train, epochs, batch=128, lr=0.2, weight_decay=5e-4, label_
     steps = epochs * (len(train) // batch)
     images, labels = torch.from_numpy(train.images).to(device), torch.from_numpy(train.labels).to(device)
     torch.manual_seed(seed)
-    network = Judge(len(train.classes)).to(device, memory_format=torch.channels_last)
+    network = Classifier(len(train.classes)).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr, 0.9, weight_decay=weight_decay, nesterov=True)
     peak = 0.2 * steps
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(n / peak, (steps - n) / (steps - peak)))

@@ -18,10 +18,10 @@ from ..core.weights import load_network
 from ..data.images import CIFAR10_CLASSES, to_float
 from .names import images_in_order
 
-EMBEDDED = ASSETS / "judge"
+EMBEDDED = ASSETS / "classifier"
 
 
-class Judge(nn.Module):
+class Classifier(nn.Module):
     """A narrow residual network like ResNet-9 (residual learning: He et al. 2015, arXiv 1512.03385).
 
     forward(x): x (N, 3, 32, 32) float in [-1, 1] -> logits (N, num_classes). features_and_logits(x): before them the
@@ -60,16 +60,16 @@ class Block(nn.Module):
         return x + self.residual(x)
 
 
-def load_judge():
+def load_classifier():
     """The bundled classifier, in eval mode on the CPU; its attribute `classes` names what its logits stand for."""
-    judge = load_network(EMBEDDED, (Judge,))
-    judge.classes = CIFAR10_CLASSES
-    return judge
+    classifier = load_network(EMBEDDED, (Classifier,))
+    classifier.classes = CIFAR10_CLASSES
+    return classifier
 
 
-def judge_on(device=None, judge=None):
-    """A copy of `judge`, by default of the bundled one, on `device`, by default a GPU if there is one."""
-    return (copy.deepcopy(judge) or load_judge()).to(pick_device(device), memory_format=torch.channels_last)
+def classifier_on(device=None, classifier=None):
+    """A copy of `classifier`, by default of the bundled one, on `device`, by default a GPU if there is one."""
+    return (copy.deepcopy(classifier) or load_classifier()).to(pick_device(device), memory_format=torch.channels_last)
 
 
 @untouched
@@ -91,12 +91,12 @@ def features(images, network, batch=100, progress=None):
     return tuple(np.concatenate(parts) for parts in zip(*found))
 
 
-def accuracy(judge, data):
+def accuracy(classifier, data):
     """Share of `data` (LabelledImages) that the classifier puts in the right class. Classes are matched by name where
     the classifier has `classes`, else by number. InputError: other classes."""
-    if names := getattr(judge, "classes", None):
+    if names := getattr(classifier, "classes", None):
         data = images_in_order(data, names, "the classifier")
-    return float((features(data.images, judge)[1].argmax(1) == data.labels).mean())
+    return float((features(data.images, classifier)[1].argmax(1) == data.labels).mean())
 
 
 class InceptionFeatures(nn.Module):

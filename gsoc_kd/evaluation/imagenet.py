@@ -57,13 +57,13 @@ class ImageNetFeatures(nn.Module):
         return pooled @ self.projection, self.body.classifier(pooled)
 
 
-def add_imagenet(scores, network, images, known, floor, shown, say):
+def add_imagenet(scores, network, images, known, lower_bound, shown, say):
     """Adds to `scores` of generated `images` imagenet_fd and its two terms, against bundled statistics of CIFAR-10 or,
-    where there are `known` real images (RealImages), against these, and to `floor` what real test images have. Where a
-    teacher has Shown its images: imagenet_fd_to_teacher, _mean, _cov and _floor as well."""
+    where there are `known` real images (RealImages), against these, and to `lower_bound` what real test images have.
+    Where a teacher has Shown its images: imagenet_fd_to_teacher, _mean, _cov and _lower_bound as well."""
     if known is None:
         target, told = load_imagenet_reference()
-        floor |= {name: value for name, value in told.items() if name.startswith("imagenet_fd")}
+        lower_bound |= {name: value for name, value in told.items() if name.startswith("imagenet_fd")}
         sets = [(scores, features(images, network, 50, say("EfficientNet sees images"))[0], None, target)]
     else:
         sets = known.seen_by(network, images, scores, say)
@@ -77,19 +77,23 @@ def add_imagenet(scores, network, images, known, floor, shown, say):
 
 def compute_imagenet_reference(train, test, path=PATH):
     """Writes imagenet.npz and imagenet.json: mean (256,) and the upper triangle of the covariance (32896,), float32, of
-    the images `train` (LabelledImages) as ImageNetFeatures sees them, and the floor, what the images `test` score."""
+    the images `train` (LabelledImages) as ImageNetFeatures sees them, and what the images `test` score."""
     network, path = ImageNetFeatures(), Path(path)
     seen, others = (features(x.images, network, 50, f"EfficientNet sees {x.source}")[0] for x in (train, test))
     known = statistics(seen, "real images")
     arrays = {"mean": np.float32(known.mean), "cov": np.float32(known.cov[np.triu_indices(WIDTH)])}
-    floor = {"split": test.source, "images": len(test), **frechet_scores("imagenet_fd", statistics(others), known)}
-    about = {"format": 1, "train": {"split": train.source, "images": len(train)}, "floor": floor}
+    lower_bound = {
+        "split": test.source,
+        "images": len(test),
+        **frechet_scores("imagenet_fd", statistics(others), known),
+    }
+    about = {"format": 1, "train": {"split": train.source, "images": len(train)}, "lower_bound": lower_bound}
     about["feature_network"] = {"name": network.name, "hash": network.digest, "width": WIDTH}
     write_arrays(path, arrays, about, "compute_imagenet_reference")
 
 
 def load_imagenet_reference(path=PATH):
-    """(Statistics of the real images, floor) that `compute_imagenet_reference` wrote. InputError: files missing,
+    """(Statistics of the real images, lower_bound) that `compute_imagenet_reference` wrote. InputError: files missing,
     changed or damaged; made with another network."""
     arrays, about = read_arrays(path, REMAKE)
     network = {"name": ImageNetFeatures.name, "hash": WEIGHTS, "width": WIDTH}
@@ -99,6 +103,6 @@ def load_imagenet_reference(path=PATH):
         upper = np.zeros((WIDTH, WIDTH))
         upper[np.triu_indices(WIDTH)] = arrays["cov"]
         cov = upper + np.triu(upper, 1).T
-        return Statistics(np.float64(arrays["mean"]), cov, about["train"]["images"]), about["floor"]
+        return Statistics(np.float64(arrays["mean"]), cov, about["train"]["images"]), about["lower_bound"]
     except KeyError as error:
         raise InputError(f"{path} or its json lacks {error}; {REMAKE}") from None

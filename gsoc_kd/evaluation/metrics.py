@@ -104,7 +104,7 @@ def inception_score(logits, splits=10, seed=0):
     return {"mean": float(np.mean(scores)), "std": float(np.std(scores))}
 
 
-def class_agreement(predicted, asked, num_classes):
+def class_accuracy(predicted, asked, num_classes):
     """Share in [0, 1] of images to which a classifier gives the label that was asked for, and a list of one share for
     each class (None for a class that was never asked for). predicted, asked: (N,) integers."""
     predicted, asked = np.asarray(predicted), np.asarray(asked)

@@ -63,15 +63,15 @@ def copying(generated, train, others):
     return {"median": median, "real_median": typical, "ratio": median / typical if typical else None, "closer": closer}
 
 
-def neighbour_grid(pictures, train, judge, k=5, scale=2, seen=None):
+def neighbour_grid(images, train, classifier, k=5, scale=2, seen=None):
     """PIL.Image: each generated image, uint8 (N, H, W, 3), at the left of a row, then after a gap its k nearest of
-    `train` (LabelledImages or uint8) in the features of `judge`; `seen`: those of `train`, where they are known."""
+    `train` (LabelledImages or uint8) in the features of `classifier`; `seen`: those of `train`, where known."""
     train = getattr(train, "images", train)
-    seen = features(train, judge)[0] if seen is None else seen
-    _, near = nearest(features(pictures, judge)[0], seen, k)  # (N, k)
-    gap = np.full((len(pictures), 1, *pictures.shape[1:]), 255, np.uint8)
-    lines = np.concatenate([pictures[:, None], gap, train[near]], axis=1)  # (N, 2 + k, H, W, 3)
-    return grid(lines.reshape(-1, *pictures.shape[1:]), columns=2 + k, scale=scale)
+    seen = features(train, classifier)[0] if seen is None else seen
+    _, near = nearest(features(images, classifier)[0], seen, k)  # (N, k)
+    gap = np.full((len(images), 1, *images.shape[1:]), 255, np.uint8)
+    lines = np.concatenate([images[:, None], gap, train[near]], axis=1)  # (N, 2 + k, H, W, 3)
+    return grid(lines.reshape(-1, *images.shape[1:]), columns=2 + k, scale=scale)
 
 
 def _enough(real, generated, k):

@@ -23,7 +23,7 @@ def publish(run, folder, scored=True):
     save_network(network, folder, {**origin, "hash": network_hash(network), "scores": scores}, torch.float16)
     told = "not scored, as these are other images than CIFAR-10's"
     if scores:
-        told = "CIFAR-FD {cifar_fd:.2f}, class accuracy {class_agreement:.1%} ({images:,} images)".format(**scores)
+        told = "CIFAR-FD {cifar_fd:.2f}, class accuracy {class_accuracy:.1%} ({images:,} images)".format(**scores)
     print(f"{folder}: {(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB, {told}")
     return scores
 

@@ -28,8 +28,8 @@ class Reference:
     classes: tuple
     resolution: int
     source: str  # where the real images come from
-    judge: str  # hash of the classifier
-    floor: dict | None = None  # scores of other real images against these
+    classifier: str  # hash of the classifier
+    lower_bound: dict | None = None  # scores of other real images against these
 
 
 def reference_of(real, found, labels, digest):
@@ -43,12 +43,12 @@ def reference_of(real, found, labels, digest):
     return Reference(overall, per_class, kept, tuple(real.classes), real.resolution, real.source, digest)
 
 
-def judge_scores(reference, found, logits, labels, judge):
+def classifier_scores(reference, found, logits, labels, classifier):
     """All scores on the classifier's features (N, D) and logits (N, C) of images for which `labels` (N,) were asked.
 
     Returns a dict: cifar_fd and its two terms, cifar_fd_mean and cifar_fd_cov; cifar_fd_per_class; cifar_kid {mean,
     std}; cifar_precision, cifar_recall, cifar_density, cifar_coverage and cifar_precision_recall_images (generated, and
-    as many real ones, that these four are of); cifar_is {mean, std}, class_agreement and class_agreement_per_class,
+    as many real ones, that these four are of); cifar_is {mean, std}, class_accuracy and class_accuracy_per_class,
     these three None where the classes are not the classifier's."""
     names = reference.classes
     by_class = [found[labels == c] for c in range(len(names))]
@@ -63,22 +63,22 @@ def judge_scores(reference, found, logits, labels, judge):
     scores |= zip(("cifar_precision", "cifar_recall"), precision_recall(real, ours))
     scores |= zip(("cifar_density", "cifar_coverage"), density_coverage(real, ours))
     scores |= {"cifar_precision_recall_images": len(ours)}
-    scores |= dict.fromkeys(("cifar_is", "class_agreement", "class_agreement_per_class"))
-    if known := matching(getattr(judge, "classes", CIFAR10_CLASSES), names):
+    scores |= dict.fromkeys(("cifar_is", "class_accuracy", "class_accuracy_per_class"))
+    if known := matching(getattr(classifier, "classes", CIFAR10_CLASSES), names):
         said = logits[:, known[0]].argmax(axis=1)  # in the order of `names`
-        scores["class_agreement"], shares = metrics.class_agreement(said, labels, len(names))
-        scores |= {"cifar_is": metrics.inception_score(logits), "class_agreement_per_class": dict(zip(names, shares))}
+        scores["class_accuracy"], shares = metrics.class_accuracy(said, labels, len(names))
+        scores |= {"cifar_is": metrics.inception_score(logits), "class_accuracy_per_class": dict(zip(names, shares))}
     return scores
 
 
 class RealImages:
     """Real images as the classifier sees them, and the Reference made of them. Some are held out, and what these score
-    is its floor: `per_class` of each class of `test`, or of `real` if as many remain.
+    is its lower bound: `per_class` of each class of `test`, or of `real` if as many remain.
 
     images: `real` and then `test`. found: their features. held, rest: rows that are held out (None: there are too few),
     and that these are scored against."""
 
-    def __init__(self, real, test, per_class, judge, say):
+    def __init__(self, real, test, per_class, classifier, say):
         self.count, self.images, labels, self.held = len(real), real.images, real.labels, None
         if test is not None:
             test = images_like(real, test).take(per_class)
@@ -88,39 +88,39 @@ class RealImages:
             rng = np.random.default_rng(0)
             rows = [rng.permutation(np.flatnonzero(labels == c)) for c in range(len(real.classes))]
             self.held, self.rest = map(np.concatenate, zip(*(np.split(r, [per_class]) for r in rows)))
-        self.found, logits = features(self.images, judge, progress=say("classifier sees real images"))
-        self.reference = reference_of(real, self.found[: self.count], real.labels, network_hash(judge))
+        self.found, logits = features(self.images, classifier, progress=say("classifier sees real images"))
+        self.reference = reference_of(real, self.found[: self.count], real.labels, network_hash(classifier))
         if self.held is not None:
             against = reference_of(real, self.found[self.rest], labels[self.rest], None)
-            scores = judge_scores(against, self.found[self.held], logits[self.held], labels[self.held], judge)
+            scores = classifier_scores(against, self.found[self.held], logits[self.held], labels[self.held], classifier)
             split = f"held out of {real.source}" if test is None else test.source
-            self.reference = replace(self.reference, floor={"split": split, "images": len(self.held), **scores})
+            self.reference = replace(self.reference, lower_bound={"split": split, "images": len(self.held), **scores})
 
     def seen_by(self, network, images, scores, say):
         """What another network than the classifier sees: [(scores to add to, features, logits, Statistics of the real
-        images to measure against)], of generated `images` and their `scores`, then of those held out and the floor."""
+        images to measure against)], of generated `images` and their `scores`, then of held out ones and others."""
         name = network.name.partition(" ")[0]
         seen, real_logits = features(self.images, network, 50, say(f"{name} sees real images"))
         found, logits = features(images, network, 50, say(f"{name} sees images"))
         sets = [(scores, found, logits, statistics(seen[: self.count], "real images"))]
         if self.held is not None and min(len(self.held), len(self.rest)) > network.feature_width:
             rest = statistics(seen[self.rest], "real images")
-            sets.append((self.reference.floor, seen[self.held], real_logits[self.held], rest))
+            sets.append((self.reference.lower_bound, seen[self.held], real_logits[self.held], rest))
         return sets
 
 
-def compute_reference(train, test, judge, folder=ASSETS):
-    """Writes reference.npz and reference.json: `train` (LabelledImages) as the classifier `judge` sees it, and the
-    floor, what the real images `test` score against it. Returns the Reference, as `load_reference` reads it.
+def compute_reference(train, test, classifier, folder=ASSETS):
+    """Writes reference.npz and reference.json: `train` (LabelledImages) as the classifier `classifier` sees it, and the
+    lower_bound, what the real images `test` score against it. Returns the Reference, as `load_reference` reads it.
 
     reference.npz: float32 mean (D,), cov (D, D), class_mean (C, D), class_cov (C, D, D); float16 features (M, D).
     InputError: different classes in train and test, or too few images."""
-    made = RealImages(train, test, min(test.counts().values()), judge, str).reference
+    made = RealImages(train, test, min(test.counts().values()), classifier, str).reference
     arrays = {"mean": np.float32(made.overall.mean), "cov": np.float32(made.overall.cov), "features": made.features}
     arrays |= {f"class_{name}": np.float32([getattr(s, name) for s in made.per_class]) for name in ("mean", "cov")}
-    about = {"format": 1, "classes": list(made.classes), "resolution": made.resolution, "floor": made.floor}
+    about = {"format": 1, "classes": list(made.classes), "resolution": made.resolution, "lower_bound": made.lower_bound}
     about["train"] = {"split": made.source, "images": len(train), "per_class": train.counts()}
-    about["feature_network"] = {"name": "judge", "hash": made.judge, "width": made.features.shape[1]}
+    about["feature_network"] = {"name": "classifier", "hash": made.classifier, "width": made.features.shape[1]}
     write_arrays(Path(folder) / "reference.npz", arrays, about, "compute_reference")
     return load_reference(folder)
 
@@ -143,21 +143,22 @@ def read_arrays(path, remake):
         return dict(arrays), about
 
 
-def load_reference(folder=ASSETS, judge=None):
+def load_reference(folder=ASSETS, classifier=None):
     """Reads what `compute_reference` wrote.
 
-    InputError: files missing, changed or damaged; or made with another classifier than the network `judge`."""
+    InputError: files missing, changed or damaged; or made with another classifier than the network `classifier`."""
     arrays, about = read_arrays(Path(folder) / "reference.npz", REMAKE)
     try:
         means, covs = [arrays["mean"], *arrays["class_mean"]], [arrays["cov"], *arrays["class_cov"]]
         kept, train, names = arrays["features"], about["train"], tuple(about["classes"])
         counts = [train["images"], *(train["per_class"][name] for name in names)]
         overall, *per_class = map(Statistics, np.float64(means), np.float64(covs), counts)
-        rest = about["resolution"], train["split"], about["feature_network"]["hash"], about["floor"]
+        rest = about["resolution"], train["split"], about["feature_network"]["hash"], about["lower_bound"]
         reference = Reference(overall, tuple(per_class), kept, names, *rest)
     except KeyError as error:
         raise InputError(f"{folder}: reference.json or reference.npz lacks {error}; {REMAKE}") from None
-    if judge is not None and (digest := network_hash(judge)) != reference.judge:
-        differ = f"the reference was made with judge {reference.judge[:12]}, but the judge here is {digest[:12]}"
-        raise InputError(f"{differ}; scores of different judges cannot be compared, so {REMAKE}")
+    if classifier is not None and (digest := network_hash(classifier)) != reference.classifier:
+        made = reference.classifier[:12]
+        differ = f"the reference was made with classifier {made}, but the classifier here is {digest[:12]}"
+        raise InputError(f"{differ}; scores of different classifiers cannot be compared, so {REMAKE}")
     return reference

@@ -36,20 +36,20 @@ def row(name, generator, scores):
     return rows({name: generator}, {name: scores})[0]
 
 
-def floor_row(floor=None, name="real test images (lower bound)"):
-    """First row of a table: what real images score, a result's `floor`; default: the bundled reference's."""
-    return {"name": name, **(floor or load_reference().floor)}
+def lower_bound_row(lower_bound=None, name="real test images (lower bound)"):
+    """First row of a table: what real images score, a result's `lower_bound`; default: the bundled reference's."""
+    return {"name": name, **(lower_bound or load_reference().lower_bound)}
 
 
 def table(rows):
-    """GitHub markdown of dicts with name, parameters, macs, images_per_second, cifar_fd, class_agreement, cifar_recall
+    """GitHub markdown of dicts with name, parameters, macs, images_per_second, cifar_fd, class_accuracy, cifar_recall
     (what is missing shows as –), then a sentence on what the numbers mean, with the `images` of each row. Columns of
     cifar_fd_to_teacher, imagenet_fd and cas stand there where a generator has that score."""
     share, distance = "{:.1%}".format, "{:.2f}".format
     columns = [("parameters", "parameters", _short), ("macs", "MACs an image", _short)]
     columns += [("images_per_second", "images/s", "{:,.0f}".format), ("cifar_fd", "CIFAR-FD", distance)]
     columns += [("cifar_fd_to_teacher", "CIFAR-FD to teacher", distance), ("imagenet_fd", "ImageNet-FD", distance)]
-    columns += [("class_agreement", "class accuracy", share), ("cas", "CAS", share)]
+    columns += [("class_accuracy", "class accuracy", share), ("cas", "CAS", share)]
     columns += [("cifar_recall", "CIFAR-recall", share)]
     generators = [entry for entry in rows if "parameters" in entry]  # real images have no such field
     some = {key for key in ("cifar_fd_to_teacher", "imagenet_fd", "cas") if all(e.get(key) is None for e in generators)}
@@ -72,11 +72,11 @@ def table(rows):
 
 def per_class_table(scores):
     """GitHub markdown of {name: what `evaluate` returned}: CIFAR-FD and class accuracy of each class, and beside them
-    what real test images score, the `floor` of the first. The last line: the mean of the classes. Nothing known: ""."""
+    what real test images score, the `lower_bound` of the first. The last line: the mean. Nothing known: ""."""
     first = next(iter(scores.values()))
-    named = {"real test images": first["floor"]} if first.get("floor") else {}
+    named = {"real test images": first["lower_bound"]} if first.get("lower_bound") else {}
     columns = []
-    for key, title, show in (("cifar_fd", "CIFAR-FD", "{:.2f}"), ("class_agreement", "class accuracy", "{:.1%}")):
+    for key, title, show in (("cifar_fd", "CIFAR-FD", "{:.2f}"), ("class_accuracy", "class accuracy", "{:.1%}")):
         for name, one in {**named, **scores}.items():
             if values := one.get(f"{key}_per_class"):
                 columns.append((f"{title}, {name}", {**values, "mean": fmean(values.values())}, show.format))

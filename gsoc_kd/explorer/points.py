@@ -1,4 +1,4 @@
-"""An image is a point: a latent or a place between two, and a class or a place between two (`picture`, `strip`)."""
+"""An image is a point: a latent or a place between two, and a class or a place between two (`image_at`, `strip`)."""
 
 import contextlib
 import dataclasses
@@ -47,7 +47,7 @@ def slerp(a, b, t):
     return (a * (share_a * (length / length_a)) + b * (share_b * (length / length_b))).to(dtype)
 
 
-def picture(generator, seed, y, to=None, mix=0.0, seed_to=None, walk=0.0, drawn=None):
+def image_at(generator, seed, y, to=None, mix=0.0, seed_to=None, walk=0.0, drawn=None):
     """One image at a point between two seeds and two classes: uint8 (H, W, 3), equal arguments give equal pixels.
 
     Args:
@@ -78,8 +78,8 @@ def picture(generator, seed, y, to=None, mix=0.0, seed_to=None, walk=0.0, drawn=
 
 
 def samples(generator, seeds, labels):
-    """Images of many points at once: N seeds and N class indices -> uint8 (N, H, W, 3). They are those of `picture` but
-    for one grey level here and there: sums over a batch are rounded in another order."""
+    """Images of many points at once: N seeds and N class indices -> uint8 (N, H, W, 3). They are those of `image_at`
+    but for one grey level here and there: sums over a batch are rounded in another order."""
     z_dim, num_classes = sizes(generator)
     y = torch.tensor([whole("class y", label, 0, num_classes - 1) for label in labels])
     z = torch.stack([latent(seed, z_dim, z_from(generator)) for seed in seeds])  # (N, z_dim)
@@ -144,7 +144,7 @@ def strip(generator, seed, y, to=None, seed_to=None, steps=9):
         raise InputError("a strip needs an end: give to (a class), seed_to (a seed), or both")
     places = [step / (steps - 1) for step in range(whole("steps", steps, 2))]
     ends = (to is not None), (seed_to is not None)
-    return np.stack([picture(generator, seed, y, to, place * ends[0], seed_to, place * ends[1]) for place in places])
+    return np.stack([image_at(generator, seed, y, to, place * ends[0], seed_to, place * ends[1]) for place in places])
 
 
 def dominating(y, to=None, mix=0.0):

@@ -12,12 +12,12 @@ import numpy as np
 from torch import nn
 
 from ..core.checks import path_of, whole
-from ..core.figures import as_picture, grid, png_bytes
+from ..core.figures import as_image, grid, png_bytes
 from ..core.files import InputError
 from ..core.state import untouched
 from ..teachers.load import load_teacher
 from .newest import Newest
-from .points import picture, samples, sizes, truncatable, truncated
+from .points import image_at, samples, sizes, truncatable, truncated
 from .views import AMPLIFY, difference, enlarged
 
 LOOK = {"style": {"description_width": "6.5em"}, "layout": {"width": "26em"}}
@@ -67,7 +67,7 @@ def explore_training(run, scale=2):
     import ipywidgets as widgets
 
     folder = path_of(getattr(run, "folder", run), "a run")
-    frames = sorted((folder / "film").glob("*.png"))
+    frames = sorted((folder / "animation").glob("*.png"))
     if not frames:
         raise InputError(f"{folder} has no frames of a training: give the run, or the folder that a run was written to")
     rows = {row["step"]: row for row in _rows(folder / "stats.jsonl")}
@@ -81,7 +81,7 @@ def explore_training(run, scale=2):
 
     def show(_=None):
         frame = frames[parts.tick.value]
-        parts.image.value = enlarged(np.asarray(as_picture(frame)), scale)
+        parts.image.value = enlarged(np.asarray(as_image(frame)), scale)
         row = rows.get(int(frame.stem) if frame.stem.isdigit() else None, {})
         numbers = {name: value for name, value in row.items() if name in ("pixel", "feature", "adversarial", "disc")}
         told = [f"tick {parts.tick.value + 1} of {last + 1}"]
@@ -138,7 +138,7 @@ def explore_exports(*paths, device="CPU", scale=6):
         shown = []
         for runner, widget, note, took in zip(loaded[parts.device.value], parts.images, parts.notes, times):
             start = time.perf_counter()
-            shown.append(picture(runner, parts.seed.value, parts.label.value))
+            shown.append(image_at(runner, parts.seed.value, parts.label.value))
             took.append(time.perf_counter() - start)
             widget.value = enlarged(shown[-1], scale, smooth=True)
             note.value = f"{escape(runner.precision)}, {1000 * median(took):.2f} ms"

@@ -120,13 +120,13 @@ def _buttons(count, kind, layout):
     return made
 
 
-def classifier_of(names, judge):
+def classifier_of(names, classifier):
     """How a classifier of CIFAR-10 sees images of classes with these names, in any order: a function of images uint8
     (N, 32, 32, 3) that gives shares (N, C)."""
     order = [CIFAR10_CLASSES.index(name) for name in names]
 
     def verdict(images):
-        logits = features(images, judge)[1][:, order].astype(np.float64)
+        logits = features(images, classifier)[1][:, order].astype(np.float64)
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         return shares / shares.sum(axis=1, keepdims=True)
 

@@ -20,11 +20,11 @@ from ..core.files import InputError
 from ..core.latents import z_from
 from ..core.state import untouched
 from ..data.images import CIFAR10_CLASSES
-from ..evaluation.classifier import load_judge
+from ..evaluation.classifier import load_classifier
 from ..evaluation.names import matching, unnamed
 from ..teachers.load import load_student, load_teacher
 from .newest import Newest
-from .points import dominating, picture, sizes, truncated
+from .points import dominating, image_at, sizes, truncated
 from .views import AMPLIFY, SEEDS, arranged, bars, controls, difference, enlarged, link
 from .wall import COLUMNS, Wall, classifier_of
 
@@ -85,11 +85,11 @@ class _Explorer:
         self.student, self.teacher, self.names, self.order = student, teacher, names, order
         self.times = {"student": deque(maxlen=9), "teacher": deque(maxlen=9)}
         self.quiet, self.seen = False, {}
-        first = picture(student, 0, 0)
+        first = image_at(student, 0, 0)
         self.scale = max(1, round(SIDE / first.shape[0])) if scale is None else whole("scale", scale)
         self.alike = teacher is not None and teacher.resolution == first.shape[0]  # their difference is an image, too
         knows = set(names) == set(CIFAR10_CLASSES) and first.shape == (32, 32, 3)
-        self.verdict = classifier_of(names, load_judge()) if knows else None
+        self.verdict = classifier_of(names, load_classifier()) if knows else None
         self.parts, rows = controls(names, teacher)
         self.wall = Wall(student, names, self.verdict, self.go, columns)
         self.app = arranged(self.parts, self.wall.parts.box, rows, teacher is not None)
@@ -157,7 +157,7 @@ class _Explorer:
             return
         point, beside = self.where(), self.teacher is not None and self.parts.beside.value
         start = time.perf_counter()
-        image = picture(self.student, **point)
+        image = image_at(self.student, **point)
         self.took("student", start)
         self.show("student", point, image)
         self.mark()
@@ -208,7 +208,7 @@ class _Explorer:
     def draw_teacher(self, point, psi):
         there = {**point, "y": self.order[point["y"]], "to": self.order[point["to"]]}
         teacher, start = truncated(self.teacher, psi), time.perf_counter()
-        image = picture(teacher, **there, drawn=z_from(self.student))
+        image = image_at(teacher, **there, drawn=z_from(self.student))
         self.took("teacher", start)
         return point, image, psi
 

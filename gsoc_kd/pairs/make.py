@@ -28,7 +28,7 @@ def draw_latents(seed, chunk, count, z_dim, z_from="normal"):
     return sample(z_from, count, z_dim, generator=torch.Generator().manual_seed(int(state))).half().numpy()
 
 
-def draw_pictures(teacher, per_class, seed, batch=250, z_from=None, progress=None):
+def generate_images(teacher, per_class, seed, batch=250, z_from=None, progress=None):
     """`per_class` images of each class from a Teacher, in memory: (images uint8 (N, H, W, 3), labels (N,)),
     class after class. The latents of class c are draw_latents(seed, c, ...), from `z_from`, by default the teacher's;
     `progress` is a bar's text."""

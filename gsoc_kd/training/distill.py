@@ -45,7 +45,7 @@ class DistillConfig:
     """One run of `distill`; `DistillConfig.preset("laptop", seed=1)` starts from a preset."""
 
     kimg: float = 320  # pairs shown, in thousands
-    tick_kimg: float = 8  # a checkpoint, a line of statistics and a frame of film every so many thousand pairs
+    tick_kimg: float = 8  # a checkpoint, a line of statistics and a frame of animation every so many thousand pairs
     batch: int = 64  # pairs a step, over all processes
     student: str = "conv"  # conv: ConvGenerator; distylegan: the 2022 student of width 256
     widths: tuple[int, ...] = (64, 64, 40, 28)  # conv: channels at 4x4, 8x8, ... pixels

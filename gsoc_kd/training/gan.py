@@ -36,7 +36,7 @@ class PretrainConfig:
     """One run of `pretrain`; `PretrainConfig.preset("laptop", seed=1)` starts from a preset."""
 
     kimg: float = 2000  # real images shown, in thousands
-    tick_kimg: float = 20  # a checkpoint, a line of statistics and a frame of film every so many thousand images
+    tick_kimg: float = 20  # a checkpoint, a line of statistics and a frame of animation every so many thousand images
     batch: int = 64  # images a step, over all processes
     z_dim: int = 128  # width of the latents
     architecture: str = "conv"  # of the generator: "conv" (ConvGenerator) or "stylegan2"

@@ -26,7 +26,7 @@ from accelerate.utils import broadcast
 from tqdm import tqdm
 
 from ..core.checks import fast_bfloat16, path_of, pick_device, real_number
-from ..core.figures import class_grid, film, is_whole_png
+from ..core.figures import animation, class_grid, is_whole_png
 from ..core.files import InputError, locked, writing
 from ..core.latents import sample, z_from
 from ..core.state import untouched
@@ -98,8 +98,8 @@ def _train(task, accelerator, nets, notes, out, minutes, on_tick, timer, graph):
     bar.close()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        if frames := whole_frames(folder / "film", stats):
-            film(frames, folder / "film.gif")
+        if frames := whole_frames(folder / "animation", stats):
+            animation(frames, folder / "animation.gif")
     return runs.Run(averaged(nets.parts["average"], task.config.seed, accelerator.device), folder, stats)
 
 
@@ -131,16 +131,16 @@ def pieces(first, steps, tick, unit):
 
 
 def save(network, folder, row, told):
-    """What a tick leaves for people: the averaged generator with its provenance, and a frame of the film."""
+    """What a tick leaves for people: the averaged generator with its provenance, and a frame of the animation."""
     save_network(network, folder / "generator", provenance(seconds=row["seconds"], kimg=row["kimg"], **told))
     image = class_grid(black_box(network), network.z_dim, told["classes"], columns=10, scale=1)
     with writing(folder):
-        (folder / "film").mkdir(exist_ok=True)
-        image.save(folder / "film" / f"{row['step']:07d}.png")
+        (folder / "animation").mkdir(exist_ok=True)
+        image.save(folder / "animation" / f"{row['step']:07d}.png")
 
 
 def whole_frames(folder, stats):
-    """The film's image files of these ticks; a damaged one is named in a warning and left out."""
+    """The animation's image files of these ticks; a damaged one is named in a warning and left out."""
     frames = [path for row in stats if (path := folder / f"{row['step']:07d}.png").exists()]
     if damaged := [path for path in frames if not is_whole_png(path)]:
         warnings.warn(f"{', '.join(map(str, damaged))}: damaged, left out of the training animation", stacklevel=3)

@@ -1,9 +1,9 @@
-"""A run's folder: config, checkpoints, exact resume, statistics and film (docs/Training.md).
+"""A run's folder: config, checkpoints, exact resume, statistics and animation (docs/Training.md).
 
 config.json               what was asked for; a run never resumes under another config
 checkpoint.pt             tensors and numbers to continue from; checkpoint.previous.pt is the one before
 stats.jsonl               a line a tick: images seen, losses, images a second; tensorboard/ too, if installed
-film/000012.png, film.gif a grid of the averaged generator's images a tick
+animation/000012.png, animation.gif a grid of the averaged generator's images a tick
 generator/                the averaged generator: config.json, model.safetensors, provenance.json
 
 Each carries a checksum, which is compared when it is read: JSON files and the lines of stats.jsonl as `checksum`, a

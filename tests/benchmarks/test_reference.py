@@ -60,7 +60,7 @@ def test_it_leaves_networks_scores_and_a_report_in_one_go_or_in_parts(smoke, tmp
         for verb in ("pretrain", "distill", "evaluate"):
             patch.setattr(KD, verb, None)
         assert not smoke(whole)
-    monkeypatch.setattr(KD, "evaluate", lambda *_, **__: {"cifar_fd": 1.0, "class_agreement": 0.5, "images": 1})
+    monkeypatch.setattr(KD, "evaluate", lambda *_, **__: {"cifar_fd": 1.0, "class_accuracy": 0.5, "images": 1})
     assert smoke(parts, minutes=0) == 3 and not (parts / "networks").exists()
     assert smoke(parts, minutes=0.01) == 3 and not smoke(parts)  # stopped at some tick or stage
     one, other = ([network_hash(KD.load_student(out / "networks" / n)) for n in NAMES] for out in (whole, parts))

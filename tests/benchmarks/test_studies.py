@@ -14,7 +14,7 @@ from gsoc_kd.data.images import LabelledImages
 from gsoc_kd.training import runs
 
 ROOT, KD = Path(__file__).resolve().parents[2], studies.kd
-SHARE = read_json(ASSETS / "teacher" / "provenance.json")["scores"]["class_agreement"]
+SHARE = read_json(ASSETS / "teacher" / "provenance.json")["scores"]["class_accuracy"]
 SMOKE, WIDE, NARROW = dict(preset="smoke", batch=16), {"widths": [16, 8, 8, 8]}, {"widths": [8, 8, 8, 8]}
 SMALL = {
     "teacher": dict(per_class=0, seeds=[0], common=dict(preset="smoke", r1=0.3), rows={"base": {}, "r1": dict(r1=0.2)}),
@@ -29,9 +29,9 @@ def trained(tmp_path, monkeypatch):
 
     def evaluate(network, per_class, teacher, progress):
         fd = network.config["widths"][0] / 4 if teacher else 3.0
-        scores = {"cifar_fd": fd, "class_agreement": SHARE - fd / 100, "cifar_recall": 0.25, "images": 10 * per_class}
+        scores = {"cifar_fd": fd, "class_accuracy": SHARE - fd / 100, "cifar_recall": 0.25, "images": 10 * per_class}
         scores["cifar_fd_per_class"] = {"a": fd, "b": 2 * fd}
-        return scores | ({"cifar_fd_to_teacher": fd / 10, "cifar_fd_to_teacher_floor": 0.05} if teacher else {})
+        return scores | ({"cifar_fd_to_teacher": fd / 10, "cifar_fd_to_teacher_lower_bound": 0.05} if teacher else {})
 
     noted, images = [], np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
     toy = LabelledImages(images, np.arange(40) % 10, tuple("abcdefghij"), "toy")
@@ -53,14 +53,17 @@ def trained(tmp_path, monkeypatch):
 
 def test_the_trade_off_shows_each_generator_and_lines_for_what_costs_nothing():
     rows = [{"name": "teacher", "parameters": 1000, "macs": 50_000, "cifar_fd": 5.0, "marker": "*"}]
-    rows += [{"name": "small", "parameters": 100, "macs": 7000, "cifar_fd": 8.0}, {"name": "floor", "cifar_fd": 0.5}]
+    rows += [
+        {"name": "small", "parameters": 100, "macs": 7000, "cifar_fd": 8.0},
+        {"name": "lower_bound", "cifar_fd": 0.5},
+    ]
     left, right = studies.size_quality(rows).axes
     for axes, big, small in ((left, 1000, 100), (right, 50_000, 7000)):
         dots = {dot.get_label(): dot.get_offsets()[0].tolist() for dot in axes.collections}
         assert dots == {"teacher": [big, 5.0], "small": [small, 8.0]} and axes.get_xscale() == "log"
         assert [list(line.get_ydata()) for line in axes.lines] == [[0.5, 0.5]]
     assert left.get_xlabel() == "parameters" and left.get_ylabel() == "CIFAR-FD"
-    assert {text.get_text() for text in right.get_legend().get_texts()} == {"teacher", "small", "floor"}
+    assert {text.get_text() for text in right.get_legend().get_texts()} == {"teacher", "small", "lower_bound"}
 
 
 def test_a_ladder_has_the_best_row_at_the_top_and_a_dot_a_number():

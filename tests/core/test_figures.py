@@ -18,17 +18,17 @@ def noise(count, height=4, width=5, seed=0):
 
 def test_grid_places_every_pixel():
     images = noise(5)
-    picture = np.asarray(figures.grid(images, columns=3, scale=2, pad=1))
-    assert picture.shape == (1 + 2 * (8 + 1), 1 + 3 * (10 + 1), 3)
-    rest = np.ones(picture.shape[:2], bool)
+    whole = np.asarray(figures.grid(images, columns=3, scale=2, pad=1))
+    assert whole.shape == (1 + 2 * (8 + 1), 1 + 3 * (10 + 1), 3)
+    rest = np.ones(whole.shape[:2], bool)
     for i, image in enumerate(images):
         top, left = 1 + i // 3 * 9, 1 + i % 3 * 11
-        cell = picture[top : top + 8, left : left + 10]
+        cell = whole[top : top + 8, left : left + 10]
         for row in range(2):
             for column in range(2):
                 assert np.array_equal(cell[row::2, column::2], image)
         rest[top : top + 8, left : left + 10] = False
-    assert (picture[rest] == 255).all() and rest.sum() == picture[..., 0].size - 5 * 80
+    assert (whole[rest] == 255).all() and rest.sum() == whole[..., 0].size - 5 * 80
     assert np.array_equal(figures.grid(torch.from_numpy(images[:1]), columns=1, scale=1, pad=0), images[0])
 
 
@@ -55,13 +55,13 @@ def painted(z, y):
 
 
 def test_class_grid_has_a_row_a_class_and_a_column_a_latent():
-    picture = np.asarray(figures.class_grid(painted, 3, 4, columns=5, seed=7, scale=2))
-    assert picture.shape == (1 + 4 * 9, 1 + 5 * 9, 3)
-    cells = picture[1::9, 1::9]  # (4, 5, 3)
+    image = np.asarray(figures.class_grid(painted, 3, 4, columns=5, seed=7, scale=2))
+    assert image.shape == (1 + 4 * 9, 1 + 5 * 9, 3)
+    cells = image[1::9, 1::9]  # (4, 5, 3)
     assert (cells[..., 0] == np.arange(4)[:, None] * 20).all()
     assert (cells[..., 1] == cells[0, :, 1]).all() and len(set(cells[0, :, 1])) == 5
     again, other = (np.asarray(figures.class_grid(painted, 3, 4, columns=5, seed=seed)) for seed in (7, 8))
-    assert np.array_equal(picture, again) and not np.array_equal(picture, other)
+    assert np.array_equal(image, again) and not np.array_equal(image, other)
     with pytest.raises(InputError, match="gave 19 images for 20 labels"):
         figures.class_grid(lambda z, y: painted(z, y)[:-1], 3, 4, columns=5)
 
@@ -76,32 +76,32 @@ def test_class_grid_writes_names_at_the_left():
 
 def test_side_by_side_alternates_rows_of_teacher_and_student():
     a, b = noise(5, seed=1), noise(5, seed=2)
-    picture = np.asarray(figures.side_by_side(a, b, columns=3, scale=1, names=None))
-    assert picture.shape == (1 + 4 * 5, 1 + 3 * 6, 3)
+    image = np.asarray(figures.side_by_side(a, b, columns=3, scale=1, names=None))
+    assert image.shape == (1 + 4 * 5, 1 + 3 * 6, 3)
     for i in range(5):
         top, left = 1 + i // 3 * 2 * 5, 1 + i % 3 * 6
-        assert np.array_equal(picture[top : top + 4, left : left + 5], a[i])
-        assert np.array_equal(picture[top + 5 : top + 9, left : left + 5], b[i])
-    assert (picture[11:, 13:] == 255).all()  # the place of the missing sixth pair
-    assert np.array_equal(np.asarray(figures.side_by_side(a, b, columns=3, scale=1))[:, -19:], picture)  # with names
+        assert np.array_equal(image[top : top + 4, left : left + 5], a[i])
+        assert np.array_equal(image[top + 5 : top + 9, left : left + 5], b[i])
+    assert (image[11:, 13:] == 255).all()  # the place of the missing sixth pair
+    assert np.array_equal(np.asarray(figures.side_by_side(a, b, columns=3, scale=1))[:, -19:], image)  # with names
     with pytest.raises(InputError, match=r"\(5, 4, 5, 3\) and \(4, 4, 5, 3\)"):
         figures.side_by_side(a, b[:4], columns=3)
 
 
-def test_film_keeps_order_size_and_times(tmp_path):
+def test_animation_keeps_order_size_and_times(tmp_path):
     frames = [Image.new("RGB", (40, 24), (0, 40 * i, 255 - 40 * i)) for i in range(6)]
     frames[2].save(tmp_path / "2.png")
     frames[2] = tmp_path / "2.png"  # images and paths mix
-    path = figures.film(frames, tmp_path / "film.gif")
-    with Image.open(path) as film:
-        assert (film.format, film.n_frames, film.size, film.info["loop"]) == ("GIF", 6, (40, 24), 0)
+    path = figures.animation(frames, tmp_path / "animation.gif")
+    with Image.open(path) as animation:
+        assert (animation.format, animation.n_frames, animation.size, animation.info["loop"]) == ("GIF", 6, (40, 24), 0)
         for i in range(6):
-            film.seek(i)
-            assert film.info["duration"] == (2000 if i == 5 else 150)
-            assert np.abs(np.asarray(film.convert("RGB"), int) - (0, 40 * i, 255 - 40 * i)).max() <= 4
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["2.png", "film.gif"]
+            animation.seek(i)
+            assert animation.info["duration"] == (2000 if i == 5 else 150)
+            assert np.abs(np.asarray(animation.convert("RGB"), int) - (0, 40 * i, 255 - 40 * i)).max() <= 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["2.png", "animation.gif"]
     frames = [figures.grid(noise(16, 8, 8, seed=i // 4), columns=4, scale=4) for i in range(12)]
-    path = figures.film(frames, tmp_path / "film.gif")
+    path = figures.animation(frames, tmp_path / "animation.gif")
     assert path.stat().st_size < 0.5 * sum(len(figures.png_bytes(frame)) for frame in frames)
 
 
@@ -114,18 +114,18 @@ def test_film_keeps_order_size_and_times(tmp_path):
         ([7], "frame 7 cannot be read"),
     ],
 )
-def test_film_refuses_and_keeps_the_old_one(tmp_path, frames, message):
-    (tmp_path / "film.gif").write_bytes(b"old")
+def test_animation_refuses_and_keeps_the_old_one(tmp_path, frames, message):
+    (tmp_path / "animation.gif").write_bytes(b"old")
     with pytest.raises(InputError, match=message):
-        figures.film(frames, tmp_path / "film.gif")
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("film.gif", b"old")]
+        figures.animation(frames, tmp_path / "animation.gif")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("animation.gif", b"old")]
 
 
 def test_png_bytes_give_the_pixels_back(tmp_path):
     image = noise(1)[0]
     for given in (image, Image.fromarray(image)):
         assert np.array_equal(Image.open(io.BytesIO(figures.png_bytes(given))), image)
-        assert np.array_equal(Image.open(figures.save_png(given, tmp_path / "new" / "picture.png")), image)
+        assert np.array_equal(Image.open(figures.save_png(given, tmp_path / "new" / "image.png")), image)
     assert figures.png_bytes(image) == figures.png_bytes(Image.fromarray(image))
     with pytest.raises(InputError, match="float64"):
         figures.png_bytes(image / 255)
@@ -133,7 +133,7 @@ def test_png_bytes_give_the_pixels_back(tmp_path):
 
 def test_save_png_reduces_colours_only_as_far_as_needed(tmp_path):
     image = noise(1, 64, 64)[0]  # 12 kB of noise
-    path = figures.save_png(Image.fromarray(image), tmp_path / "picture.png", max_kb=6)
+    path = figures.save_png(Image.fromarray(image), tmp_path / "image.png", max_kb=6)
     with Image.open(path) as saved:
         assert saved.mode == "P" and saved.size == (64, 64)
         assert 64 < len(saved.getcolors()) <= 256
@@ -141,25 +141,25 @@ def test_save_png_reduces_colours_only_as_far_as_needed(tmp_path):
     assert path.stat().st_size <= 6000 and error < 25
     with pytest.raises(InputError, match="more than 1 kB"):
         figures.save_png(image, tmp_path / "other.png", max_kb=1)
-    assert [p.name for p in tmp_path.iterdir()] == ["picture.png"]
+    assert [p.name for p in tmp_path.iterdir()] == ["image.png"]
 
 
 def test_beside_keeps_every_pixel_and_writes_above():
     a, b = Image.fromarray(noise(1, 40, 60)[0]), Image.fromarray(noise(1, 25, 80, seed=1)[0])
-    picture = np.asarray(figures.beside([a, b], ["one", ""], gap=7))
-    head = len(picture) - 40
-    assert head > 10 and picture.shape == (head + 40, 60 + 7 + 80, 3)
-    assert np.array_equal(picture[head:, :60], a) and np.array_equal(picture[head : head + 25, 67:], b)
-    assert (picture[head:, 60:67] == 255).all() and (picture[head + 25 :, 60:] == 255).all()
-    assert (picture[:head, :60] < 128).any() and (picture[:head, 60:] == 255).all()
+    image = np.asarray(figures.beside([a, b], ["one", ""], gap=7))
+    head = len(image) - 40
+    assert head > 10 and image.shape == (head + 40, 60 + 7 + 80, 3)
+    assert np.array_equal(image[head:, :60], a) and np.array_equal(image[head : head + 25, 67:], b)
+    assert (image[head:, 60:67] == 255).all() and (image[head + 25 :, 60:] == 255).all()
+    assert (image[:head, :60] < 128).any() and (image[:head, 60:] == 255).all()
     assert figures.beside([a, b], ["", ""], gap=0).size == (140, 40)
-    picture = np.asarray(figures.beside([a, a], ["a text that is wider than a", ""], gap=0))
-    wide = picture.shape[1] - 60
+    image = np.asarray(figures.beside([a, a], ["a text that is wider than a", ""], gap=0))
+    wide = image.shape[1] - 60
     left = (wide - 60) // 2
-    assert wide > 100 and np.array_equal(picture[-40:, left : left + 60], a) and np.array_equal(picture[-40:, wide:], a)
-    for pictures, captions in (([], []), ([a], ["a", "b"])):
-        with pytest.raises(InputError, match=f"got {len(pictures)} pictures and {len(captions)} captions"):
-            figures.beside(pictures, captions)
+    assert wide > 100 and np.array_equal(image[-40:, left : left + 60], a) and np.array_equal(image[-40:, wide:], a)
+    for images, captions in (([], []), ([a], ["a", "b"])):
+        with pytest.raises(InputError, match=f"got {len(images)} images and {len(captions)} captions"):
+            figures.beside(images, captions)
 
 
 def test_mosaic_puts_alike_images_together_and_shows_each_once():
@@ -168,20 +168,20 @@ def test_mosaic_puts_alike_images_together_and_shows_each_once():
     group = np.tile([0, 1, 2, 3], 25)  # four groups far apart, mixed in order
     features = rng.normal(size=(100, 8)) + 50 * np.eye(8)[group]
     images = np.broadcast_to(np.arange(100, dtype=np.uint8)[:, None, None, None], (100, 2, 2, 3))
-    picture = figures.mosaic(images, features, seed=3)
-    cells = np.asarray(picture)[::2, ::2, 0]
-    assert picture.size == (20, 20) and sorted(cells.ravel()) == list(range(100))
+    image = figures.mosaic(images, features, seed=3)
+    cells = np.asarray(image)[::2, ::2, 0]
+    assert image.size == (20, 20) and sorted(cells.ravel()) == list(range(100))
     groups = group[cells]
     alike = np.concatenate([(groups[1:] == groups[:-1]).ravel(), (groups[:, 1:] == groups[:, :-1]).ravel()])
     assert alike.mean() > 0.7  # in random order a quarter
-    assert np.array_equal(picture, figures.mosaic(images, features, seed=3))
+    assert np.array_equal(image, figures.mosaic(images, features, seed=3))
 
 
 def test_mosaic_leaves_cells_white_and_refuses_what_does_not_fit():
     pytest.importorskip("sklearn", reason="t-SNE is left out")
     images = np.zeros((7, 2, 2, 3), np.uint8)
-    picture = np.asarray(figures.mosaic(images, np.random.default_rng(0).normal(size=(7, 3))))
-    assert picture.shape == (6, 6, 3) and (picture[::2, ::2, 0] == 255).sum() == 2
+    image = np.asarray(figures.mosaic(images, np.random.default_rng(0).normal(size=(7, 3))))
+    assert image.shape == (6, 6, 3) and (image[::2, ::2, 0] == 255).sum() == 2
     for count, features in (
         (7, np.zeros((6, 3))),
         (7, np.full((7, 3), np.nan)),

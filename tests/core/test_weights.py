@@ -16,7 +16,7 @@ import gsoc_kd
 from gsoc_kd.core import weights
 from gsoc_kd.core.files import ASSETS, InputError, read_json, sha256, with_checksum, write_json
 from gsoc_kd.core.weights import load_network, network_hash, provenance, save_network
-from gsoc_kd.evaluation.classifier import Judge
+from gsoc_kd.evaluation.classifier import Classifier
 from gsoc_kd.networks.conv import ConvGenerator
 from gsoc_kd.networks.distylegan import DiStyleGANGenerator
 from gsoc_kd.networks.stylegan2 import StyleGAN2Generator
@@ -62,7 +62,7 @@ def contents(folder):
 
 
 def test_a_network_comes_back_equal_and_ready_for_use(tiny, saved):
-    loaded = load_network(saved, (Judge, Tiny))
+    loaded = load_network(saved, (Classifier, Tiny))
     assert type(loaded) is Tiny and loaded.config == {"width": 4, "scale": 2.0}
     for name, tensor in tiny.state_dict().items():
         other = loaded.state_dict()[name]
@@ -91,19 +91,21 @@ def test_what_stands_on_disk_is_no_pickle_and_is_replaced(tiny, saved):
 @pytest.mark.parametrize(
     "network",
     [
-        lambda: Judge(num_classes=3, widths=(4, 6, 8)),
+        lambda: Classifier(num_classes=3, widths=(4, 6, 8)),
         lambda: ConvGenerator(z_dim=8, num_classes=3, resolution=16, widths=(8, 8, 4), embed_dim=4),
         lambda: DiStyleGANGenerator(z_dim=8, num_classes=3, width=8, project_dim=4),
         lambda: StyleGAN2Generator(z_dim=8, w_dim=8, num_classes=3, resolution=16, channel_base=64, channel_max=8),
-        lambda: Judge(3, (4, 6)).to(memory_format=torch.channels_last),
+        lambda: Classifier(3, (4, 6)).to(memory_format=torch.channels_last),
     ],
 )
 def test_our_own_networks_come_back_with_the_same_hash(tmp_path, network):
     network = network().eval()
     save_network(network, tmp_path / "net")
-    loaded = load_network(tmp_path / "net", (Judge, ConvGenerator, DiStyleGANGenerator, StyleGAN2Generator))
+    loaded = load_network(tmp_path / "net", (Classifier, ConvGenerator, DiStyleGANGenerator, StyleGAN2Generator))
     assert network_hash(loaded) == network_hash(network) and loaded.config == network.config
-    given = (torch.randn(2, 3, 32, 32),) if isinstance(network, Judge) else (torch.randn(2, 8), torch.tensor([0, 2]))
+    given = (
+        (torch.randn(2, 3, 32, 32),) if isinstance(network, Classifier) else (torch.randn(2, 8), torch.tensor([0, 2]))
+    )
     assert torch.equal(loaded(*given), network.to(memory_format=torch.contiguous_format)(*given))
 
 
@@ -189,9 +191,9 @@ def rewritten(folder, change=None, **config):
         ({"width": 5}, r"does not fit config.json: 'linear.weight' has shape .2, 4., and .2, 5. is needed"),
         ({"width": "left out"}, "config.json does not fit Tiny: its keys and values must be those of "),
         ({"scale": "left out"}, "config.json does not fit Tiny: its keys and values must be those of "),
-        ({"class": "Huge"}, "config.json: class 'Huge' is not one of Judge, Tiny"),
+        ({"class": "Huge"}, "config.json: class 'Huge' is not one of Classifier, Tiny"),
         ({"class": ["Tiny"]}, r"config.json: class \['Tiny'\] is not one of"),
-        ({"class": "left out"}, "class None is not one of Judge, Tiny"),
+        ({"class": "left out"}, "class None is not one of Classifier, Tiny"),
         ({"z_from": []}, r"z_from \[\] is not one of normal, uniform"),
         ({"sha256": "left out"}, "model.safetensors is not the file of config.json"),
     ],
@@ -199,7 +201,7 @@ def rewritten(folder, change=None, **config):
 def test_a_config_that_does_not_fit_is_named(saved, config, message):
     rewritten(saved, **config)
     with pytest.raises(InputError, match=message):
-        load_network(saved, (Judge, Tiny))
+        load_network(saved, (Classifier, Tiny))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +210,7 @@ def test_a_config_that_does_not_fit_is_named(saved, config, message):
 def test_a_config_without_its_checksum_is_refused(saved, text):
     (saved / "config.json").write_text(text)
     with pytest.raises(InputError, match="config.json (has no checksum|is not valid JSON)"):
-        load_network(saved, (Judge, Tiny))
+        load_network(saved, (Classifier, Tiny))
 
 
 @pytest.mark.parametrize(
@@ -225,9 +227,9 @@ def test_a_config_without_its_checksum_is_refused(saved, text):
         (StyleGAN2Generator, {"num_classes": -1}),
         (StyleGAN2Generator, {"clamp": True}),
         (DiStyleGANGenerator, {"project_dim": 10**9}),
-        (Judge, {"widths": [4] * 100_000}),
-        (Judge, {"widths": "wide"}),
-        (Judge, {"num_classes": -(10**9)}),
+        (Classifier, {"widths": [4] * 100_000}),
+        (Classifier, {"widths": "wide"}),
+        (Classifier, {"num_classes": -(10**9)}),
     ],
 )
 def test_no_memory_is_taken_and_no_time_for_what_is_not_stored(tmp_path, kind, changes):
@@ -235,7 +237,7 @@ def test_no_memory_is_taken_and_no_time_for_what_is_not_stored(tmp_path, kind, c
         ConvGenerator: dict(z_dim=8, num_classes=3, resolution=16, widths=(8, 8, 4), embed_dim=4),
         StyleGAN2Generator: dict(z_dim=8, w_dim=8, num_classes=3, resolution=16, channel_base=64, channel_max=8),
         DiStyleGANGenerator: dict(z_dim=8, num_classes=3, width=8, project_dim=4),
-        Judge: dict(num_classes=3, widths=(4, 6, 8)),
+        Classifier: dict(num_classes=3, widths=(4, 6, 8)),
     }
     save_network(kind(**sizes[kind]), tmp_path / "net")
     load_network(tmp_path / "net", (kind,))

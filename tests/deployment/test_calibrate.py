@@ -13,7 +13,7 @@ from gsoc_kd.core.files import InputError, read_json
 from gsoc_kd.core.weights import network_hash
 from gsoc_kd.data.images import LabelledImages, to_float
 from gsoc_kd.deployment import calibrate as module
-from gsoc_kd.evaluation.classifier import Judge, load_judge
+from gsoc_kd.evaluation.classifier import Classifier, load_classifier
 from gsoc_kd.pairs.make import draw_latents
 from gsoc_kd.teachers.black_box import Teacher
 from gsoc_kd.teachers.load import load_teacher
@@ -41,9 +41,9 @@ def generator(name, side=32):
 
 
 @pytest.fixture
-def judge():
+def classifier():
     torch.manual_seed(1)
-    return Judge(num_classes=3, widths=(4, 6, 8)).eval().requires_grad_(False)
+    return Classifier(num_classes=3, widths=(4, 6, 8)).eval().requires_grad_(False)
 
 
 def test_real_images_are_of_all_classes_equally_many_and_none_twice():
@@ -82,18 +82,18 @@ def test_images_depend_on_seed_and_draw_alone(source):
     assert not np.array_equal(first, draw) and not np.array_equal(first, seed) and not np.array_equal(draw, seed)
 
 
-def test_the_exported_judge_is_the_judge(judge):
-    model, images = module.as_openvino(judge), images_of(7, "some").images
+def test_the_exported_classifier_is_the_classifier(classifier):
+    model, images = module.as_openvino(classifier), images_of(7, "some").images
     with torch.inference_mode():
-        logits = judge(to_float(images)).numpy()
+        logits = classifier(to_float(images)).numpy()
     compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert compiled.input(0).element_type.to_dtype() == np.uint8
     np.testing.assert_allclose(compiled(images)[0], logits, atol=1e-4)
     assert np.array_equal(module.predictions(model, images, batch=4), logits.argmax(1))  # 21: one is left over
 
 
-def test_int8_is_int8_and_its_ranges_are_those_of_the_images(judge):
-    model = module.as_openvino(judge)
+def test_int8_is_int8_and_its_ranges_are_those_of_the_images(classifier):
+    model = module.as_openvino(classifier)
     dim = images_of(2, "dim").images // 2  # (6, 32, 32, 3)
     small = module.quantised(model, dim)
     assert module.ranges(model) == [] and len(module.ranges(small)) >= 5
@@ -107,20 +107,20 @@ def test_int8_is_int8_and_its_ranges_are_those_of_the_images(judge):
 
 
 @pytest.fixture
-def given(judge):
+def given(classifier):
     """Arguments of a small calibration."""
     data = {"train": images_of(6, "train"), "test": images_of(20, "test")}
-    networks = {"judge": judge, "teacher": generator("big"), "student": generator("small")}
+    networks = {"classifier": classifier, "teacher": generator("big"), "student": generator("small")}
     return {**data, **networks, "draws": 2, "images": 6}
 
 
-def test_calibrate_measures_every_source(given, judge, capsys):
+def test_calibrate_measures_every_source(given, classifier, capsys):
     result, test = module.calibrate(**given), given["test"]
     assert [row["source"] for row in result["rows"]] == ["real", "teacher", "student", "noise", "constant"]
     with torch.inference_mode():
-        exact = judge(to_float(test.images)).argmax(1).numpy()
+        exact = classifier(to_float(test.images)).argmax(1).numpy()
     assert result["accuracy"] == (exact == test.labels).mean()
-    model, row = module.as_openvino(judge), result["rows"][3]
+    model, row = module.as_openvino(classifier), result["rows"][3]
     noise = module.calibration_images("noise", 6, 2000, draw=1)  # once more by hand
     found = module.predictions(module.quantised(model, noise), test.images)
     assert row["name"] == "uniform noise" and row["accuracy"]["draws"][1] == round((found == test.labels).mean(), 6)
@@ -137,7 +137,7 @@ def test_calibrate_measures_every_source(given, judge, capsys):
         assert row["accuracy_lost"]["draws"] == pytest.approx(lost, abs=1e-5)
     assert (result["draws"], result["images"], result["seed"], result["test_images"]) == (2, 6, 2000, 60)
     assert result["command"] == "calibrate(draws=2, images=6, seed=2000)"
-    assert result["networks"]["judge"] == network_hash(judge)
+    assert result["networks"]["classifier"] == network_hash(classifier)
     said = capsys.readouterr()
     assert said.out == "" and all("INT8" in line for line in said.err.split("\r") if line.strip())  # no bar of nncf's
 
@@ -149,16 +149,19 @@ def test_calibrate_measures_every_source(given, judge, capsys):
         (dict(draws=0), "draws must be a whole number of at least 1, not 0"),
         (dict(images=2), "images must be a whole number of at least 3, not 2"),
         (dict(images=21), "train has fewer than 7 images of {'dark': 6, 'grey': 6, 'bright': 6}"),
-        (dict(judge=Judge(4, (4, 6))), "train has 3 classes of 32 pixels a side, the judge knows 4 of 32"),
+        (
+            dict(classifier=Classifier(4, (4, 6))),
+            "train has 3 classes of 32 pixels a side, the classifier knows 4 of 32",
+        ),
         (
             dict(test=images_of(2, "small test", 16)),
-            "small test has 3 classes of 16 pixels a side, the judge knows 3 of 32",
+            "small test has 3 classes of 16 pixels a side, the classifier knows 3 of 32",
         ),
-        (dict(student=generator("tiny", 16)), "tiny has 3 classes of 16 pixels a side, the judge knows"),
+        (dict(student=generator("tiny", 16)), "tiny has 3 classes of 16 pixels a side, the classifier knows"),
     ],
 )
 def test_what_cannot_be_finished_is_refused_at_once(given, monkeypatch, changes, message):
-    monkeypatch.setattr(module, "as_openvino", lambda judge: pytest.fail("the measurement began"))
+    monkeypatch.setattr(module, "as_openvino", lambda classifier: pytest.fail("the measurement began"))
     if "nncf" in changes:
         monkeypatch.setitem(sys.modules, "nncf", changes.pop("nncf"))  # as if it were not installed
     with pytest.raises(InputError, match=message):
@@ -169,7 +172,7 @@ def test_the_committed_table_is_of_the_bundled_networks_and_stands_in_the_wiki()
     result = read_json(module.TABLE)
     stale = "calibrate and write the page again"
     generators = {name: load_teacher(module.TABLE.parent / name).digest for name in ("teacher", "student")}
-    assert result["networks"] == {"judge": network_hash(load_judge()), **generators}, stale
+    assert result["networks"] == {"classifier": network_hash(load_classifier()), **generators}, stale
     assert result["test_images"] == 10_000 and result["images"] == 300 and result["draws"] >= 5
     assert [row["source"] for row in result["rows"]] == list(module.SOURCES)
     for key in ("accuracy", "accuracy_lost", "agreement"):

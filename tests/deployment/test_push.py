@@ -17,10 +17,10 @@ from gsoc_kd.core.files import ASSETS, InputError, with_checksum
 from gsoc_kd.core.weights import network_hash, save_network
 from gsoc_kd.deployment.push import model_card
 from gsoc_kd.networks.conv import ConvGenerator
-from gsoc_kd.pairs.make import draw_pictures
+from gsoc_kd.pairs.make import generate_images
 from gsoc_kd.training.runs import Run
 
-SCORES = {"images": 1234, "cifar_fd": 5.25, "class_agreement": 0.5, "cifar_recall": 0.25, "floor": None,
+SCORES = {"images": 1234, "cifar_fd": 5.25, "class_accuracy": 0.5, "cifar_recall": 0.25, "lower_bound": None,
           "reference": {"split": "mine", "images": 99}}  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_a_pushed_run_comes_back_as_it_was_and_with_a_card_that_works(server, ru
         assert told in card, told
     code = re.search("```python\n(.*?)```", card, re.S)[1].split("kd.explore")[0]
     exec(code, names := {})
-    assert np.array_equal(names["images"], draw_pictures(teacher, 8, 0)[0])
+    assert np.array_equal(names["images"], generate_images(teacher, 8, 0)[0])
 
 
 def test_what_was_had_once_is_had_offline_and_other_things_are_not(server, run, monkeypatch):

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_evaluate import TinyGenerator, TinyJudge
+from test_evaluate import TinyClassifier, TinyGenerator
 
 from gsoc_kd.core.files import InputError
 from gsoc_kd.evaluation.agreement import agreement, pair_agreement
-from gsoc_kd.pairs.make import draw_pictures
+from gsoc_kd.pairs.make import generate_images
 from gsoc_kd.teachers.black_box import Teacher
 
 
@@ -33,7 +33,7 @@ def test_distances_of_pairs_by_hand():
 
 
 def test_a_copy_agrees_and_other_noise_does_not():
-    options = dict(per_class=50, judge=TinyJudge(), progress=False)
+    options = dict(per_class=50, classifier=TinyClassifier(), progress=False)
     same = agreement(TEACHER, TEACHER, **options)
     assert (same["l1"], same["feature_distance"], same["images"], same["seed"]) == (0, 0, 150, 1000)
     assert same["teacher"] == "painter" and 10 < same["l1_other_noise"] < 35
@@ -44,7 +44,7 @@ def test_a_copy_agrees_and_other_noise_does_not():
     deaf = replace(TEACHER, draw=lambda z, y: painted(z.flip(0), y))  # right class, wrong noise
     apart = agreement(deaf, TEACHER, **options)
     assert apart["l1"] == pytest.approx(apart["l1_other_noise"], rel=0.25) and apart["l1"] > 10
-    images, _ = draw_pictures(TEACHER, 50, seed=2)  # of the latents of the seed
+    images, _ = generate_images(TEACHER, 50, seed=2)  # of the latents of the seed
     black = agreement(replace(TEACHER, draw=lambda z, y: painted(z, y) * 0), TEACHER, **options, seed=2)
     assert black["l1"] == pytest.approx(images.mean())
 

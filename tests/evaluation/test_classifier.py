@@ -12,7 +12,15 @@ from torch import nn
 from gsoc_kd.core.files import InputError, sha256
 from gsoc_kd.core.weights import network_hash
 from gsoc_kd.data.images import LabelledImages
-from gsoc_kd.evaluation.classifier import EMBEDDED, InceptionFeatures, Judge, accuracy, features, judge_on, load_judge
+from gsoc_kd.evaluation.classifier import (
+    EMBEDDED,
+    Classifier,
+    InceptionFeatures,
+    accuracy,
+    classifier_on,
+    features,
+    load_classifier,
+)
 
 
 class Brightness(nn.Module):
@@ -28,30 +36,33 @@ class Brightness(nn.Module):
 
 
 def test_features_are_the_input_of_the_last_layer():
-    judge = Judge(num_classes=5, widths=(4, 6, 8)).eval()
+    classifier = Classifier(num_classes=5, widths=(4, 6, 8)).eval()
     x = torch.randn(3, 3, 32, 32)
-    found, logits = judge.features_and_logits(x)
-    assert found.shape == (3, judge.feature_width) == (3, 8) and logits.shape == (3, 5)
-    assert torch.equal(logits, judge(x))
-    torch.testing.assert_close(logits, found @ judge.linear.weight.T + judge.linear.bias)
-    assert torch.equal(found, judge.blocks(judge.stem(x)).flatten(2).max(2).values)
+    found, logits = classifier.features_and_logits(x)
+    assert found.shape == (3, classifier.feature_width) == (3, 8) and logits.shape == (3, 5)
+    assert torch.equal(logits, classifier(x))
+    torch.testing.assert_close(logits, found @ classifier.linear.weight.T + classifier.linear.bias)
+    assert torch.equal(found, classifier.blocks(classifier.stem(x)).flatten(2).max(2).values)
     assert (found >= 0).all() and found.std() > 0  # the maximum of a sum of rectified maps
-    torch.testing.assert_close(logits[2:3], judge(x[2:3]), atol=1e-5, rtol=1e-5)  # an image is judged alone
+    torch.testing.assert_close(logits[2:3], classifier(x[2:3]), atol=1e-5, rtol=1e-5)  # an image is judged alone
 
 
 def test_the_bundled_classifier_is_small_says_how_it_came_about_and_is_copied_to_score():
-    judge, said = load_judge(), json.loads((EMBEDDED / "provenance.json").read_text())
+    classifier, said = load_classifier(), json.loads((EMBEDDED / "provenance.json").read_text())
     assert sum(p.stat().st_size for p in EMBEDDED.iterdir()) <= 1.5e6
-    assert judge.feature_width <= 256 and judge.num_classes == 10 and not judge.training
+    assert classifier.feature_width <= 256 and classifier.num_classes == 10 and not classifier.training
     assert said["command"] and said["seconds"] > 0 and 0.91 <= said["scores"]["test_accuracy"] <= 1
     assert "50000 images" in said["data"] and "10000 images" in said["data"]
-    assert network_hash(judge_on("cpu")) == network_hash(judge)
-    own = Judge(num_classes=3)
-    assert judge_on("cpu", own) is not own and judge_on("cpu", own).num_classes == 3
+    assert network_hash(classifier_on("cpu")) == network_hash(classifier)
+    own = Classifier(num_classes=3)
+    assert classifier_on("cpu", own) is not own and classifier_on("cpu", own).num_classes == 3
 
 
 def test_features_of_an_array_and_accuracy_of_labelled_images():
-    images, network = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8), Judge(3, (4, 6, 8))
+    images, network = (
+        np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8),
+        Classifier(3, (4, 6, 8)),
+    )
     found, logits = features(images, network.train(), batch=4)
     assert found.dtype == logits.dtype == np.float32 and network.training
     with torch.no_grad():

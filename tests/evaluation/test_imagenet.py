@@ -84,13 +84,13 @@ def test_other_weights_are_refused(monkeypatch):
 def test_the_reference_is_stored_compactly_and_read_back(pixels, tmp_path):
     train, test, path = some_images(300, 0), some_images(100, 1, "test"), tmp_path / "imagenet.npz"
     compute_imagenet_reference(train, test, path)
-    found, floor = load_imagenet_reference(path)
+    found, lower_bound = load_imagenet_reference(path)
     plain = statistics(features(train.images, Pixels())[0])
     np.testing.assert_allclose(found.mean, plain.mean, atol=1e-6)
     np.testing.assert_allclose(found.cov, plain.cov, atol=1e-6)
-    assert found.count == 300 and (floor["split"], floor["images"]) == ("test", 100)
+    assert found.count == 300 and (lower_bound["split"], lower_bound["images"]) == ("test", 100)
     expected = frechet_scores("imagenet_fd", statistics(features(test.images, Pixels())[0]), plain)
-    assert {name: floor[name] for name in expected} == pytest.approx(expected, rel=1e-6)
+    assert {name: lower_bound[name] for name in expected} == pytest.approx(expected, rel=1e-6)
     with np.load(path) as stored:
         kinds = {name: (stored[name].shape, stored[name].dtype.name) for name in stored}
     assert kinds == {"mean": ((48,), "float32"), "cov": ((48 * 49 // 2,), "float32")}
@@ -107,15 +107,15 @@ def test_a_reference_that_does_not_fit_is_refused(pixels, tmp_path):
     path.with_suffix(".json").write_text(json.dumps({**about, "feature_network": {"name": "another"}}))
     with pytest.raises(InputError, match="was made with {'name': 'another'}, not with .*_reference makes it"):
         load_imagenet_reference(path)
-    del about["floor"]
+    del about["lower_bound"]
     path.with_suffix(".json").write_text(json.dumps(about))
-    with pytest.raises(InputError, match="lacks 'floor'; .*compute_imagenet_reference makes it"):
+    with pytest.raises(InputError, match="lacks 'lower_bound'; .*compute_imagenet_reference makes it"):
         load_imagenet_reference(path)
 
 
 def test_the_bundled_statistics_are_small_and_of_all_training_images():
-    found, floor = load_imagenet_reference()
+    found, lower_bound = load_imagenet_reference()
     assert sum(imagenet.PATH.with_suffix(end).stat().st_size for end in (".npz", ".json")) < 200_000
-    assert found.count == 50_000 and found.mean.shape == (256,) and floor["images"] == 10_000
+    assert found.count == 50_000 and found.mean.shape == (256,) and lower_bound["images"] == 10_000
     assert np.linalg.eigvalsh(found.cov).min() > -1e-4 and np.array_equal(found.cov, found.cov.T)
-    assert 0 < floor["imagenet_fd"] < 0.05 * np.trace(found.cov)
+    assert 0 < lower_bound["imagenet_fd"] < 0.05 * np.trace(found.cov)

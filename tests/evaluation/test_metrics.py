@@ -132,8 +132,8 @@ def test_inception_score_agrees_with_torchmetrics_on_the_same_splits(monkeypatch
     assert ours == pytest.approx(theirs.compute()[0].item(), rel=1e-5) and ours > 1.5
 
 
-def test_class_agreement():
-    share, classes = metrics.class_agreement([0, 1, 1, 2, 0], [0, 1, 0, 2, 2], num_classes=4)
+def test_class_accuracy():
+    share, classes = metrics.class_accuracy([0, 1, 1, 2, 0], [0, 1, 0, 2, 2], num_classes=4)
     assert share == pytest.approx(3 / 5) and classes == [0.5, 1.0, 0.5, None]
     with pytest.raises(InputError, match="equally long"):
-        metrics.class_agreement([0, 1], [0], num_classes=2)
+        metrics.class_accuracy([0, 1], [0], num_classes=2)

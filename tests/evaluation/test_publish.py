@@ -12,7 +12,7 @@ from gsoc_kd.teachers import load_teacher
 def test_a_student_of_the_bundled_teacher_is_scored_beside_it_under_its_own_class_names(tmp_path, monkeypatch):
     torch.manual_seed(0)
     network, given = ConvGenerator(z_dim=8, num_classes=10, widths=(8, 8, 8, 4), embed_dim=4), []
-    scores = {"cifar_fd": 8.0, "class_agreement": 0.5, "images": 10_000}
+    scores = {"cifar_fd": 8.0, "class_accuracy": 0.5, "images": 10_000}
     note = lambda *args, **more: given.append((args, more)) or scores  # noqa: E731
     monkeypatch.setattr("gsoc_kd.evaluation.publish.evaluate", note)
     bundled, names = load_teacher().digest, CIFAR10_CLASSES[::-1]

@@ -25,7 +25,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from gsoc_kd.data.images import CIFAR10_CLASSES
-from gsoc_kd.explorer import explore, picture
+from gsoc_kd.explorer import explore, image_at
 from gsoc_kd.explorer.views import difference, enlarged
 from gsoc_kd.teachers.load import load_student, load_teacher
 
@@ -129,17 +129,17 @@ class Visitor(contextlib.AbstractContextManager):
         """A button, by what stands on it."""
         self.page.get_by_role("button", name=name, exact=True).click(click_count=times)
 
-    def pictures(self):
+    def images(self):
         """The bytes of the images on the page: student, teacher, difference."""
         shown = self.page.evaluate("""async () => Promise.all([...document.querySelectorAll('img.widget-image')].map(
             async image => { const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
                              return btoa(String.fromCharCode(...bytes)) }))""")
         return [base64.b64decode(png) for png in shown]
 
-    def wait_for(self, *pictures):
+    def wait_for(self, *images):
         """Until exactly these are on the page."""
         end = time.monotonic() + PATIENCE
-        while (shown := self.pictures()) != list(pictures):
+        while (shown := self.images()) != list(images):
             assert time.monotonic() < end, f"the page shows other images ({[len(png) for png in shown]} bytes)"
             self.page.wait_for_timeout(50)
 
@@ -161,7 +161,7 @@ def drawn():
     generators = load_student(), load_teacher()
 
     def all_three(name, seed=0, smooth=True, **places):
-        shown = [picture(generator, seed, CIFAR10_CLASSES.index(name), **places) for generator in generators]
+        shown = [image_at(generator, seed, CIFAR10_CLASSES.index(name), **places) for generator in generators]
         return [enlarged(image, smooth=smooth) for image in (*shown, difference(*shown)[0])]
 
     return all_three
@@ -222,17 +222,17 @@ def slider(page, name):
 
 def drag(visitor, name):
     """Drags a slider to its right end: the student follows before the finger is lifted."""
-    mouse, before = visitor.page.mouse, visitor.pictures()[0]
+    mouse, before = visitor.page.mouse, visitor.images()[0]
     handle = slider(visitor.page, name).locator(".noUi-handle").bounding_box()
     mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
     mouse.down()
     seen, end = {before}, time.monotonic() + PATIENCE
     for step in range(1, 9):
         mouse.move(handle["x"] + handle["width"] / 2 + 10 * step, handle["y"] + handle["height"] / 2)
-        while len(seen) <= step and visitor.pictures()[0] in seen:
+        while len(seen) <= step and visitor.images()[0] in seen:
             assert time.monotonic() < end, "the image does not follow the drag"
             visitor.page.wait_for_timeout(20)
-        seen.add(visitor.pictures()[0])
+        seen.add(visitor.images()[0])
     mouse.up()
 
 
@@ -280,10 +280,10 @@ def test_two_visitors_do_not_disturb_each_other_and_an_ended_page_says_so(app, b
             visitor.wait_for(*drawn(CIFAR10_CLASSES[label], seed))
         one.click("ship")
         one.wait_for(*drawn("ship", seed))
-        assert other.pictures() == drawn(CIFAR10_CLASSES[label], seed)
+        assert other.images() == drawn(CIFAR10_CLASSES[label], seed)
         other.click("horse")
         other.wait_for(*drawn("horse", seed))
-        assert one.pictures() == drawn("ship", seed)
+        assert one.images() == drawn("ship", seed)
         for visitor, name in ((one, "ship"), (other, "horse")):
             assert visitor.page.locator("select").first.evaluate("list => list.selectedOptions[0].text") == name
             visitor.check()

@@ -9,7 +9,7 @@ import torch
 
 from gsoc_kd.core.files import InputError
 from gsoc_kd.data.images import to_uint8
-from gsoc_kd.explorer.points import dominating, latent, picture, samples, slerp, strip, truncatable, truncated
+from gsoc_kd.explorer.points import dominating, image_at, latent, samples, slerp, strip, truncatable, truncated
 from gsoc_kd.networks.conv import ConvGenerator
 from gsoc_kd.networks.stylegan2 import StyleGAN2Generator
 from gsoc_kd.teachers.black_box import Teacher
@@ -64,33 +64,33 @@ def test_a_pure_image_is_what_the_student_generates_for_the_label():
     assert expected.std() > 0
     same = [dict(y=2), dict(y=0, to=2, mix=1.0), dict(y=2, to=0, mix=0.0), dict(y=2, to=2, mix=0.3)]
     same += [dict(y=2, seed=9, seed_to=5, walk=1.0), dict(y=2, seed_to=9, walk=0.0)]
-    assert all(np.array_equal(picture(STUDENT, **{"seed": 5, **point}), expected) for point in same)
-    assert not np.array_equal(picture(STUDENT, 6, 2), expected)
-    assert not np.array_equal(picture(STUDENT, 5, 1), expected)
+    assert all(np.array_equal(image_at(STUDENT, **{"seed": 5, **point}), expected) for point in same)
+    assert not np.array_equal(image_at(STUDENT, 6, 2), expected)
+    assert not np.array_equal(image_at(STUDENT, 5, 1), expected)
     z = slerp(latent(1, Z), latent(2, Z), 0.25)[None]  # between the ends, weights and latents are mixed
     with torch.no_grad():
         expected = to_uint8(STUDENT(z, torch.tensor([[0.6, 0.0, 0.4]])))[0].numpy()
-    assert np.array_equal(picture(STUDENT, 1, 0, to=2, mix=0.4, seed_to=2, walk=0.25), expected)
+    assert np.array_equal(image_at(STUDENT, 1, 0, to=2, mix=0.4, seed_to=2, walk=0.25), expected)
 
 
 def test_an_image_leaves_batch_norm_mode_and_random_state_alone():
     before = {name: value.clone() for name, value in STUDENT.state_dict().items()}
-    state, image = torch.get_rng_state(), picture(STUDENT, 1, 0)
+    state, image = torch.get_rng_state(), image_at(STUDENT, 1, 0)
     network = STUDENT.train()
     frozen = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)).eval()
     modes = [module.training for module in network.modules()]
-    assert np.array_equal(picture(network, 1, 0), image)
+    assert np.array_equal(image_at(network, 1, 0), image)
     assert [module.training for module in network.modules()] == modes and not frozen.training
     assert all(torch.equal(value, before[name]) for name, value in STUDENT.eval().state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_seed_means_the_same_under_another_default_dtype_and_is_drawn_as_the_network_knows_it():
-    expected, image = latent(5, Z), picture(STUDENT, 5, 2)
+    expected, image = latent(5, Z), image_at(STUDENT, 5, 2)
     torch.set_default_dtype(torch.float64)
     try:
         assert torch.equal(latent(5, Z), expected) and latent(5, Z).dtype == torch.float32
-        assert np.array_equal(picture(STUDENT, 5, 2, to=1, mix=0.0), image)
+        assert np.array_equal(image_at(STUDENT, 5, 2, to=1, mix=0.0), image)
     finally:
         torch.set_default_dtype(torch.float32)
     uniform = latent(5, 1000, "uniform")
@@ -100,15 +100,15 @@ def test_a_seed_means_the_same_under_another_default_dtype_and_is_drawn_as_the_n
     z = torch.lerp(latent(1, Z, "uniform"), latent(2, Z, "uniform"), 0.25)[None]
     with torch.no_grad():
         expected = to_uint8(STUDENT(z, torch.tensor([0])))[0].numpy()
-    assert np.array_equal(picture(other, 1, 0, seed_to=2, walk=0.25), expected)
-    assert np.array_equal(picture(STUDENT, 1, 0, drawn="uniform"), picture(other, 1, 0))
+    assert np.array_equal(image_at(other, 1, 0, seed_to=2, walk=0.25), expected)
+    assert np.array_equal(image_at(STUDENT, 1, 0, drawn="uniform"), image_at(other, 1, 0))
 
 
 def test_many_samples_are_the_single_images():
     seeds, labels = [3, 1, 4], [0, 2, 2]
     for generator in (STUDENT, TEACHER):
         shown = samples(generator, seeds, labels).astype(int)
-        single = [picture(generator, seed, label) for seed, label in zip(seeds, labels)]
+        single = [image_at(generator, seed, label) for seed, label in zip(seeds, labels)]
         assert shown.shape == (3, 32, 32, 3) and np.abs(shown - np.stack(single)).max() <= 1
 
 
@@ -117,7 +117,7 @@ def test_a_network_whose_numbers_are_no_numbers_is_refused():
     with torch.no_grad():
         next(broken.parameters()).fill_(math.nan)
     with pytest.raises(InputError, match="not finite"):
-        picture(broken, 0, 0)
+        image_at(broken, 0, 0)
 
 
 def test_truncation_belongs_to_stylegan2_and_to_callables_that_take_psi():
@@ -125,10 +125,10 @@ def test_truncation_belongs_to_stylegan2_and_to_callables_that_take_psi():
     stylegan2.centre(100)
     teacher = load_teacher(stylegan2)
     for psi in (0.5, 1.0):
-        expected = picture(load_teacher(stylegan2, psi=psi), 3, 1)
-        assert truncated(teacher, psi).psi == psi and np.array_equal(picture(truncated(teacher, psi), 3, 1), expected)
+        expected = image_at(load_teacher(stylegan2, psi=psi), 3, 1)
+        assert truncated(teacher, psi).psi == psi and np.array_equal(image_at(truncated(teacher, psi), 3, 1), expected)
     own = Teacher(lambda z, y, psi=1.0: painted(z * psi, y), Z, CLASSES, 32)
-    assert np.array_equal(picture(truncated(own, 0.5), 3, 1), painted(latent(3, Z)[None] * 0.5, [1])[0])
+    assert np.array_equal(image_at(truncated(own, 0.5), 3, 1), painted(latent(3, Z)[None] * 0.5, [1])[0])
     assert truncated(own, 1.0) is own and truncatable(own) and truncatable(teacher) and not truncatable(TEACHER)
     with pytest.raises(InputError, match="callable has no truncation"):
         truncated(TEACHER, 0.5)
@@ -138,7 +138,7 @@ def test_a_black_box_shows_the_class_with_more_weight():
     assert [dominating(1, 2, mix) for mix in (0.0, 0.5, 0.51, 1.0)] == [1, 1, 2, 2] and dominating(1) == 1
     z = slerp(latent(1, Z), latent(2, Z), 0.25)[None]
     for mix, label in ((0.2, 1), (0.8, 2)):
-        shown = picture(TEACHER, 1, 1, to=2, mix=mix, seed_to=2, walk=0.25)
+        shown = image_at(TEACHER, 1, 1, to=2, mix=mix, seed_to=2, walk=0.25)
         assert np.array_equal(shown, TEACHER(z, [label])[0])
 
 
@@ -149,7 +149,7 @@ def test_strips_begin_and_end_with_the_pure_images():
     assert mixed.shape == walked.shape == (5, 32, 32, 3) and mixed.dtype == np.uint8
     pure = [(mixed[0], 3, 0), (mixed[-1], 3, 1), (walked[-1], 4, 0), (both[1], 4, 1)]
     for image, *point in [*pure, (mixed[2], 3, 0, 1, 0.5), (walked[1], 3, 0, None, 0, 4, 0.25)]:
-        assert np.array_equal(image, picture(STUDENT, *point))
+        assert np.array_equal(image, image_at(STUDENT, *point))
 
 
 REFUSED = [
@@ -169,6 +169,6 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("arguments, message", REFUSED)
-def test_picture_and_strip_name_what_they_refuse(arguments, message):
+def test_image_at_and_strip_name_what_they_refuse(arguments, message):
     with pytest.raises(InputError, match=message):
-        (strip if "steps" in arguments else picture)(**{"generator": STUDENT, "seed": 0, "y": 0, **arguments})
+        (strip if "steps" in arguments else image_at)(**{"generator": STUDENT, "seed": 0, "y": 0, **arguments})

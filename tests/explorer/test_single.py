@@ -41,11 +41,11 @@ def test_truncation_is_a_slider_for_one_class():
 
 
 def test_a_training_is_scrubbed_frame_by_frame(tmp_path):
-    (tmp_path / "film").mkdir()
+    (tmp_path / "animation").mkdir()
     frames = [np.full((4, 6, 3), 40 * tick, np.uint8) for tick in range(3)]
     rows = [{"step": 10 * tick, "kimg": 0.64 * tick, "pixel": 0.5 / (1 + tick), "rate": 1.0} for tick in range(3)]
     for frame, row in zip(frames, rows):
-        Image.fromarray(frame).save(tmp_path / "film" / f"{row['step']:07d}.png")
+        Image.fromarray(frame).save(tmp_path / "animation" / f"{row['step']:07d}.png")
     lines = [json.dumps(row) for row in rows]
     (tmp_path / "stats.jsonl").write_text("\n".join([*lines, '{"step": 4']), encoding="utf-8")
     parts = explore_training(tmp_path, scale=3).parts

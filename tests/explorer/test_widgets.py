@@ -22,8 +22,8 @@ from gsoc_kd.core.figures import grid, png_bytes
 from gsoc_kd.core.files import InputError
 from gsoc_kd.core.weights import save_network
 from gsoc_kd.data.images import CIFAR10_CLASSES
-from gsoc_kd.evaluation.classifier import features, load_judge
-from gsoc_kd.explorer import explore, latent, picture, samples
+from gsoc_kd.evaluation.classifier import features, load_classifier
+from gsoc_kd.explorer import explore, image_at, latent, samples
 from gsoc_kd.explorer.newest import Newest
 from gsoc_kd.explorer.views import difference, enlarged
 from gsoc_kd.networks.conv import ConvGenerator
@@ -53,7 +53,7 @@ def test_it_opens_on_a_wall_of_all_classes_and_every_control_moves_the_point_and
     assert wall.seeds.tolist() == [list(range(6))] * 3 and len(wall.parts.cells) == 18
     assert np.abs(wall.images.astype(int) - samples(STUDENT, [*range(6)] * 3, np.repeat(range(3), 6))).max() == 0
     first = parts.student.value
-    assert first == smooth(picture(STUDENT, 0, 0)) and parts.teacher.value == smooth(picture(TEACHER, 0, 0))
+    assert first == smooth(image_at(STUDENT, 0, 0)) and parts.teacher.value == smooth(image_at(TEACHER, 0, 0))
     with Image.open(io.BytesIO(first)) as shown:
         assert shown.format == "PNG" and shown.size == (192, 192)
     for control, value in ((parts.label, 2), (parts.seed, 5), (parts.mix, 0.5), (parts.walk, 0.5)):
@@ -63,10 +63,10 @@ def test_it_opens_on_a_wall_of_all_classes_and_every_control_moves_the_point_and
             shown.append(parts.student.value)
         assert shown[0] == shown[2] != first == shown[1] == shown[3]  # the same place, the same bytes
     parts.label.value, parts.seed.value = 2, 7
-    assert parts.student.value == smooth(picture(STUDENT, 7, 2))
+    assert parts.student.value == smooth(image_at(STUDENT, 7, 2))
     assert parts.teacher.value == smooth(TEACHER(latent(7, Z)[None], [2])[0])
     parts.to.value, parts.mix.value, parts.seed_to.value, parts.walk.value = 1, 0.4, 9, 0.25
-    assert parts.student.value == smooth(picture(STUDENT, 7, 2, 1, 0.4, 9, 0.25))
+    assert parts.student.value == smooth(image_at(STUDENT, 7, 2, 1, 0.4, 9, 0.25))
     assert all(slider.continuous_update for slider in (parts.seed, parts.mix, parts.seed_to, parts.walk, parts.psi))
 
 
@@ -78,7 +78,7 @@ def test_a_click_on_a_sample_makes_it_the_point_and_marks_it():
     parts.student.observe(lambda change: shown.append(change["new"]), names="value")
     wall.parts.cells[6 + 4].click()  # second row, fifth column
     assert (parts.label.value, parts.seed.value, parts.mix.value, parts.walk.value) == (1, 4, 0, 0)
-    assert shown == [smooth(picture(STUDENT, 4, 1))] and parts.teacher.value == smooth(picture(TEACHER, 4, 1))
+    assert shown == [smooth(image_at(STUDENT, 4, 1))] and parts.teacher.value == smooth(image_at(TEACHER, 4, 1))
     assert "gsoc-kd-cell-10 {outline" in wall.parts.mark.value and "gsoc-kd-head-1 {" in wall.parts.mark.value
     wall.parts.heads[2].click()  # the class alone: the seed stays
     assert (parts.label.value, parts.seed.value) == (2, 4) and "gsoc-kd-cell-16 {outline" in wall.parts.mark.value
@@ -86,7 +86,7 @@ def test_a_click_on_a_sample_makes_it_the_point_and_marks_it():
     assert wall.seeds.tolist() == [list(range(64, 70))] * 3 and "outline" not in wall.parts.mark.value
     wall.parts.cells[1].click()
     assert (parts.label.value, parts.seed.value) == (0, 65) and wall.parts.cells[1].description == "cat 65"
-    assert parts.student.value == smooth(picture(STUDENT, 65, 0))
+    assert parts.student.value == smooth(image_at(STUDENT, 65, 0))
     data = re.search(r"base64,([^)]+)\)", wall.parts.images.value)[1]
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
     assert np.array_equal(sheet[:32, 32:64], wall.images[1]) and sheet.shape == (3 * 32, 6 * 32, 3)
@@ -96,16 +96,16 @@ def test_a_click_on_a_sample_makes_it_the_point_and_marks_it():
 
 def test_the_bundled_student_opens_on_what_the_classifier_is_surest_of_and_shows_its_verdict():
     parts = explore(teacher=None).parts
-    wall, student, judge = parts.wall, load_student(), load_judge()
+    wall, student, classifier = parts.wall, load_student(), load_classifier()
     assert [head.description for head in wall.parts.heads] == list(CIFAR10_CLASSES)
     for label in (1, 8):
         shown = samples(student, range(64), [label] * 64)
-        sure = torch.from_numpy(features(shown, judge)[1]).softmax(1)[:, label].numpy()
+        sure = torch.from_numpy(features(shown, classifier)[1]).softmax(1)[:, label].numpy()
         assert np.allclose(np.sort(sure)[::-1][:6], sure[wall.seeds[label]], atol=1e-3)
     point = int(np.argmax(wall.shares.max(axis=1)))
     assert (parts.label.value, parts.seed.value) == (point, wall.seeds[point, 0])
-    image = picture(student, parts.seed.value, parts.label.value)
-    share = torch.from_numpy(features(image[None], judge)[1]).softmax(1)[0, parts.label.value]
+    image = image_at(student, parts.seed.value, parts.label.value)
+    share = torch.from_numpy(features(image[None], classifier)[1]).softmax(1)[0, parts.label.value]
     rows = re.findall(r'bold"><span[^>]*>(\w+)</span><span style="width:(\d+)px[^>]*></span>.*?>(\d+)%',
                       parts.verdict_student.value)  # fmt: skip
     assert rows == [(CIFAR10_CLASSES[point], str(round(72 * share.item())), f"{share.item():.0%}"[:-1])]
@@ -137,11 +137,11 @@ def test_of_more_than_ten_classes_ten_are_on_the_wall_at_once():
 
 def test_smooth_or_in_squares_by_choice():
     parts = explore(STUDENT, TEACHER, scale=4).parts
-    image = picture(STUDENT, 0, 0)
+    image = image_at(STUDENT, 0, 0)
     assert parts.student.value == smooth(image, 4) and "image-rendering:auto" in parts.wall.parts.images.value
     parts.look.value = "squares"
     assert parts.student.value == png_bytes(grid(image[None], columns=1, scale=4, pad=0))
-    assert parts.teacher.value == enlarged(picture(TEACHER, 0, 0), 4)
+    assert parts.teacher.value == enlarged(image_at(TEACHER, 0, 0), 4)
     assert "image-rendering:pixelated" in parts.wall.parts.images.value
     assert saved(parts.save_student)[1] == parts.student.value
     parts.look.value = "smooth"
@@ -151,7 +151,7 @@ def test_smooth_or_in_squares_by_choice():
 def test_the_difference_and_the_times_stand_beside():
     parts = explore(STUDENT, TEACHER).parts
     parts.seed.value = 3
-    apart, mean = difference(picture(STUDENT, 3, 0), picture(TEACHER, 3, 0))
+    apart, mean = difference(image_at(STUDENT, 3, 0), image_at(TEACHER, 3, 0))
     assert parts.difference.value == smooth(apart) and f"mean {mean:.1f} of 255" in parts.apart_note.value
     for title, role in ((parts.student_title, "student"), (parts.title, "teacher")):
         assert re.fullmatch(rf"{role}, \d+\.\d ms", title.value)
@@ -165,9 +165,9 @@ def test_the_teacher_says_which_class_it_shows():
     for mix, name, label in ((0.3, "cat", 0), (0.7, "dog", 1)):
         parts.mix.value = mix
         assert parts.note.value == f"A teacher takes one class only; it shows {name}."
-        assert parts.teacher.value == smooth(picture(TEACHER, 0, label))
+        assert parts.teacher.value == smooth(image_at(TEACHER, 0, label))
     parts.mix.value = 1.0
-    assert parts.note.value == "" and parts.teacher.value == smooth(picture(TEACHER, 0, 1))
+    assert parts.note.value == "" and parts.teacher.value == smooth(image_at(TEACHER, 0, 1))
 
 
 def test_the_checkbox_hides_the_teacher_and_spares_its_work():
@@ -179,7 +179,7 @@ def test_the_checkbox_hides_the_teacher_and_spares_its_work():
     assert parts.panel.layout.display == parts.apart.layout.display == "none" and len(asked) == 1
     parts.beside.value = True
     assert parts.panel.layout.display != "none" and len(asked) == 2
-    assert parts.teacher.value == smooth(picture(TEACHER, 0, 1))
+    assert parts.teacher.value == smooth(image_at(TEACHER, 0, 1))
 
 
 def test_new_seed_changes_the_seed_and_returns_to_it():
@@ -189,7 +189,7 @@ def test_new_seed_changes_the_seed_and_returns_to_it():
         seed, before = parts.seed.value, parts.student.value
         parts.new_seed.click()
         assert parts.seed.value != seed and 0 <= parts.seed.value < 10_000 and parts.walk.value == 0
-        assert parts.student.value == smooth(picture(STUDENT, parts.seed.value, 0)) != before
+        assert parts.student.value == smooth(image_at(STUDENT, parts.seed.value, 0)) != before
 
 
 def test_a_walk_plays_by_itself_from_seed_to_seed():
@@ -198,9 +198,9 @@ def test_a_walk_plays_by_itself_from_seed_to_seed():
     for step in (10, 40):
         parts.play.value = step
         assert parts.walk.value == step / 40
-        assert parts.student.value == smooth(picture(STUDENT, 3, 0, seed_to=9, walk=step / 40))
+        assert parts.student.value == smooth(image_at(STUDENT, 3, 0, seed_to=9, walk=step / 40))
     parts.play.value = 0  # it begins again: where the walk ended
-    assert (parts.seed.value, parts.walk.value) == (9, 0) and parts.student.value == smooth(picture(STUDENT, 9, 0))
+    assert (parts.seed.value, parts.walk.value) == (9, 0) and parts.student.value == smooth(image_at(STUDENT, 9, 0))
     assert getattr(parts.play, "repeat", None) or parts.play._repeat
 
 
@@ -208,7 +208,7 @@ def test_without_a_teacher_there_is_one_image_and_no_checkbox():
     app = explore(STUDENT, teacher=None, classes=NAMES, scale=2)
     assert app.parts.panel.layout.display == "none" and app.parts.teacher.value == b""
     assert app.parts.beside not in everything(app) and app.parts.seed in everything(app)
-    assert app.parts.student.value == smooth(picture(STUDENT, 0, 0), scale=2)
+    assert app.parts.student.value == smooth(image_at(STUDENT, 0, 0), scale=2)
     assert [name for name, _ in app.parts.label.options] == list(NAMES)
     for teacher in (None, black_box(STUDENT)):  # nobody knows better
         assert [name for name, _ in explore(STUDENT, teacher).parts.label.options] == ["0", "1", "2"]
@@ -221,10 +221,10 @@ def test_the_names_of_a_run_are_shown_and_the_teacher_is_asked_by_name(tmp_path)
         assert [name for name, _ in parts.label.options] == ["frog", "cat", "dog"]
     parts = explore(tmp_path / "run", TEACHER).parts  # the teacher's classes: cat, dog, frog
     assert [name for name, _ in parts.label.options] == ["frog", "cat", "dog"]
-    assert parts.student.value == smooth(picture(STUDENT, 0, 0))
-    assert parts.teacher.value == smooth(picture(TEACHER, 0, NAMES.index("frog")))
+    assert parts.student.value == smooth(image_at(STUDENT, 0, 0))
+    assert parts.teacher.value == smooth(image_at(TEACHER, 0, NAMES.index("frog")))
     parts.to.value, parts.mix.value = 1, 0.9
-    assert parts.teacher.value == smooth(picture(TEACHER, 0, NAMES.index("cat")))
+    assert parts.teacher.value == smooth(image_at(TEACHER, 0, NAMES.index("cat")))
     with pytest.raises(InputError, match="the student's classes are frog, cat, dog, the teacher's a, b, c"):
         explore(tmp_path / "run", painter(painted, classes=("a", "b", "c")))
 
@@ -253,7 +253,7 @@ def test_a_teacher_of_another_resolution_is_shown_without_a_difference():
     parts = explore(STUDENT, big).parts
     parts.label.value = 1
     assert parts.apart.layout.display == "none" != parts.panel.layout.display
-    assert parts.teacher.value == smooth(picture(big, 0, 1)) and parts.difference.value == b""
+    assert parts.teacher.value == smooth(image_at(big, 0, 1)) and parts.difference.value == b""
 
 
 def test_random_state_and_modes_are_left_as_they_were():
@@ -268,7 +268,7 @@ def test_random_state_and_modes_are_left_as_they_were():
     assert torch.equal(torch.get_rng_state(), state[0]) and random.getstate() == state[2]
     assert np.random.get_state()[1].tolist() == state[1]
     assert all(module.training for network in (student, teacher) for module in network.modules())
-    assert app.parts.student.value == smooth(picture(student, 0, 0))  # in evaluation mode all the same
+    assert app.parts.student.value == smooth(image_at(student, 0, 0))  # in evaluation mode all the same
 
 
 def saved(widget):
@@ -283,7 +283,7 @@ def test_the_links_save_what_is_shown_under_a_name_that_says_what_it_is():
     assert saved(parts.save_teacher) == ("gsoc_kd-teacher-a_cat-seed0.png", parts.teacher.value)
     parts.to.value, parts.mix.value, parts.seed.value, parts.walk.value = 1, 0.3, 7, 0.25
     name = "a_cat-to-d_o_g-0.30-seed7-to-1-0.25.png"
-    assert saved(parts.save_student) == (f"gsoc_kd-student-{name}", smooth(picture(STUDENT, 7, 0, 1, 0.3, 1, 0.25)))
+    assert saved(parts.save_student) == (f"gsoc_kd-student-{name}", smooth(image_at(STUDENT, 7, 0, 1, 0.3, 1, 0.25)))
     assert saved(parts.save_teacher) == (f"gsoc_kd-teacher-{name}", parts.teacher.value)
 
 
@@ -302,7 +302,7 @@ def test_a_teacher_with_a_truncation_has_it_beside_it():
             before = parts.student.value
             parts.psi.value = psi
             shown[psi] = parts.teacher.value
-            assert shown[psi] == smooth(picture(at(psi), 0, 0))
+            assert shown[psi] == smooth(image_at(at(psi), 0, 0))
             assert parts.student.value == before  # the student has none
         assert len(set(shown.values())) == 3
 
@@ -341,11 +341,11 @@ def test_of_twenty_changes_the_student_shows_each_and_the_teacher_is_asked_for_t
     async def clicks():
         for click in range(20):
             parts.label.value = (click + 1) % CLASSES
-            assert parts.student.value == smooth(picture(STUDENT, 1, parts.label.value))  # at once
+            assert parts.student.value == smooth(image_at(STUDENT, 1, parts.label.value))  # at once
         assert asked == []
         if slow:
             assert parts.title.value == "teacher ..."
-        await until(lambda: parts.teacher.value == smooth(picture(TEACHER, 1, 20 % CLASSES)))
+        await until(lambda: parts.teacher.value == smooth(image_at(TEACHER, 1, 20 % CLASSES)))
 
     asyncio.run(clicks())
     assert len(shown) == 20 and asked == [20 % CLASSES]
@@ -387,7 +387,7 @@ def test_a_teacher_that_fails_is_named_and_the_student_goes_on():
     before = parts.teacher.value
     parts.label.value = 1
     assert parts.title.value == "teacher: no image" and parts.note.value == "OSError: the service is &lt;away&gt;"
-    assert parts.student.value == smooth(picture(STUDENT, 0, 1)) and parts.teacher.value == before
+    assert parts.student.value == smooth(image_at(STUDENT, 0, 1)) and parts.teacher.value == before
     parts.label.value = 2
     assert parts.title.value.startswith("teacher, ") and parts.note.value == ""
 

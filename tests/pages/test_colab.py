@@ -25,7 +25,7 @@ from packaging.requirements import Requirement
 from test_notebooks import ADDRESS, DEPLOY, SETUP
 from test_packaging import PROJECT, ROOT
 
-from gsoc_kd.explorer import explore, picture
+from gsoc_kd.explorer import explore, image_at
 from gsoc_kd.explorer.views import enlarged
 from gsoc_kd.teachers import load_student, load_teacher
 
@@ -120,7 +120,7 @@ class Kernel(NotebookClient):
     def tell(self, model, data):
         self.kc.shell_channel.send(self.kc.session.msg("comm_msg", {"comm_id": model, "data": data}))
 
-    def image(self, model):
+    def image_at(self, model):
         """The bytes of an Image as a browser has them."""
         (buffer,) = self.widget_buffers[model].values()
         return base64.b64decode(buffer["data"])
@@ -185,7 +185,7 @@ def test_the_explorer_works_there_and_twenty_fast_changes_end_at_the_last(machin
     models = json.loads(models)
 
     def shown(role, label, seed):
-        return enlarged(picture(generators[role], seed, label), smooth=True)
+        return enlarged(image_at(generators[role], seed, label), smooth=True)
 
     wall = explore(teacher=None).parts.wall
     assert "site-packages" in home

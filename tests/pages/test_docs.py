@@ -250,7 +250,7 @@ def test_a_folder_of_images_and_noise_gets_in_as_the_page_says(block, tmp_path):
             Image.fromarray(stored[-1][0]).save(f"FakeCIFAR10/{name}/{i:04}.png")
             np.save(f"FakeCIFAR10/{name}/{i:04}.npy", stored[-1][2])
     exec(block("FakeCIFAR10"), {})
-    pairs = kd.load_pairs("runs/my-triples")
+    pairs = kd.load_pairs("runs/my-pairs")
     assert (pairs.classes, pairs.manifest["teacher"]) == (("cat", "dog", "frog"), "FakeCIFAR10")
     for row, (image, y, z) in enumerate(stored):
         assert np.array_equal(pairs.images[row], image) and pairs.labels[row] == y

@@ -14,7 +14,7 @@ import torch
 from gsoc_kd.core.files import InputError, sha256, with_checksum
 from gsoc_kd.pairs import make as module
 from gsoc_kd.pairs.folder import load_pairs, save_pairs
-from gsoc_kd.pairs.make import draw_latents, draw_pictures, make_pairs
+from gsoc_kd.pairs.make import draw_latents, generate_images, make_pairs
 from gsoc_kd.teachers.black_box import Teacher, black_box
 
 FILES = ["images.npy", "labels.npy", "latents.npy", "manifest.json"]
@@ -83,7 +83,7 @@ def test_latents_are_normal_float16_and_every_seed_and_chunk_has_its_own():
 def test_images_in_memory_have_the_latents_of_their_class():
     torch.manual_seed(1)
     state, teacher = torch.get_rng_state(), black_box(Recorder())
-    images, labels = draw_pictures(teacher, 5, seed=2, batch=3)
+    images, labels = generate_images(teacher, 5, seed=2, batch=3)
     assert torch.equal(state, torch.get_rng_state())  # the global random state has no part in it
     assert labels.tolist() == np.repeat([0, 1, 2], 5).tolist()
     for c in range(3):

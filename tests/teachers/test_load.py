@@ -326,6 +326,6 @@ def test_the_bundled_networks_say_where_they_come_from(kind):
     for key in "command data hardware seconds date versions config classes kimg precision processes".split():
         assert told[key], key
     assert told["hash"] == digest and told["commit"] and not told["commit"].endswith("+")
-    assert told["scores"]["images"] == told["scores"]["floor"]["images"] == 10_000
+    assert told["scores"]["images"] == told["scores"]["lower_bound"]["images"] == 10_000
     if kind == "student":
         assert told["teacher"] == load_teacher().digest and told["data"] == "pairs of teacher embedded, 100000 pairs"

@@ -13,7 +13,7 @@ from gsoc_kd.core.figures import side_by_side
 from gsoc_kd.core.files import InputError, read_json, write_json
 from gsoc_kd.core.weights import load_network, network_hash, save_network
 from gsoc_kd.data.images import LabelledImages
-from gsoc_kd.evaluation import Judge, accuracy
+from gsoc_kd.evaluation import Classifier, accuracy
 from gsoc_kd.networks import ConvGenerator
 from gsoc_kd.pairs import draw_latents
 from gsoc_kd.teachers import load_student, load_teacher
@@ -34,8 +34,8 @@ def scored(tmp_path, monkeypatch):
     def evaluate(generator, **options):
         given.append(network_hash(getattr(generator, "network", generator)))
         classes = dict(zip("abcdefghij", [5.0, 1.0, 9.0, 2.0]))
-        scores = {"cifar_fd": 12.25, "class_agreement": 0.5, "images": 10_000, "cifar_fd_per_class": classes}
-        return scores | {"floor": {"images": 10_000, "cifar_fd_per_class": classes}}
+        scores = {"cifar_fd": 12.25, "class_accuracy": 0.5, "images": 10_000, "cifar_fd_per_class": classes}
+        return scores | {"lower_bound": {"images": 10_000, "cifar_fd_per_class": classes}}
 
     for module in (sys.modules["gsoc_kd.evaluation.publish"], assets):
         monkeypatch.setattr(module, "evaluate", evaluate)
@@ -108,14 +108,18 @@ def toys(monkeypatch):
 
 
 def test_the_classifier_learns_repeatably_and_says_how_it_came_about(tmp_path, toys):
-    judge = assets.judge(tmp_path / "judge", epochs=50, batch=8, lr=0.05)
-    right = accuracy(judge, toys["test"])
-    assert right > 0.95 and network_hash(load_network(tmp_path / "judge", (Judge,))) == network_hash(judge)
-    said = read_json(tmp_path / "judge" / "provenance.json")
-    assert said["command"].startswith("python tools/assets.py judge --epochs 50 --batch 8 --lr 0.05 --weight-decay 0.0")
+    classifier = assets.classifier(tmp_path / "classifier", epochs=50, batch=8, lr=0.05)
+    right = accuracy(classifier, toys["test"])
+    assert right > 0.95 and network_hash(load_network(tmp_path / "classifier", (Classifier,))) == network_hash(
+        classifier
+    )
+    said = read_json(tmp_path / "classifier" / "provenance.json")
+    assert said["command"].startswith(
+        "python tools/assets.py classifier --epochs 50 --batch 8 --lr 0.05 --weight-decay 0.0"
+    )
     assert said["data"] == "toy train, 32 images; scored on toy test, 64 images"
     assert abs(said["scores"]["test_accuracy"] - right) <= 1 / 64  # scored before rounding to float16
-    one, again, other = (assets.judge(tmp_path / f"{i}", 1, 8, seed=seed) for i, seed in enumerate((3, 3, 4)))
+    one, again, other = (assets.classifier(tmp_path / f"{i}", 1, 8, seed=seed) for i, seed in enumerate((3, 3, 4)))
     assert network_hash(one) == network_hash(again) != network_hash(other)
 
 
@@ -124,15 +128,19 @@ def test_training_the_classifier_refuses_before_it_begins(tmp_path, toys):
     refused = ({"epochs": 0}, "epochs must be .* at least 1"), ({"batch": 33}, "batch must be .* 2 to 32, not 33")
     for changes, message in (*refused, ({"out": tmp_path}, "holds 0, which is no part of a network")):
         with pytest.raises(InputError, match=message):
-            assets.judge(**{"out": tmp_path / "judge", **changes})
-    assert not (tmp_path / "judge").exists()
+            assets.classifier(**{"out": tmp_path / "classifier", **changes})
+    assert not (tmp_path / "classifier").exists()
 
 
 def test_the_cas_of_real_training_images_is_noted_with_the_lower_bound(tmp_path, toys):
-    about = {"floor": {"cifar_fd": 0.5, "cas": 0.1}, "sha256": "00"}
+    about = {"lower_bound": {"cifar_fd": 0.5, "cas": 0.1}, "sha256": "00"}
     write_json(tmp_path / "reference.json", about)
     assets.cas(epochs=1, folder=tmp_path)
     told = read_json(tmp_path / "reference.json")
     counts = {"cas_epochs": 1, "cas_images": 32, "cas_test_images": 64}
-    assert {name: told["floor"][name] for name in counts} == counts and told["sha256"] == "00"
-    assert told["floor"]["cifar_fd"] == 0.5 and told["floor"]["cas"] >= 0.4 and len(told["floor"]["cas_per_class"]) == 2
+    assert {name: told["lower_bound"][name] for name in counts} == counts and told["sha256"] == "00"
+    assert (
+        told["lower_bound"]["cifar_fd"] == 0.5
+        and told["lower_bound"]["cas"] >= 0.4
+        and len(told["lower_bound"]["cas_per_class"]) == 2
+    )

@@ -49,16 +49,16 @@ def test_what_is_done_at_one_go_crosses_no_tick_and_no_block():
     assert list(pieces(9, 12, 5, 1)) == [(9, 10), (10, 11), (11, 12)] and list(pieces(12, 12, 5, 4)) == []
 
 
-def test_a_run_leaves_statistics_a_film_and_the_averaged_generator(whole):
+def test_a_run_leaves_statistics_a_animation_and_the_averaged_generator(whole):
     assert [row["step"] for row in whole.stats] == [4, 8, 12, 16, 20, 24]
     assert [row["kimg"] for row in whole.stats] == [0.016, 0.032, 0.048, 0.064, 0.08, 0.096]
     assert all(set(row) == {"step", "kimg", "disc", "generator", "every second", *TIMES} for row in whole.stats)
     lines = [json.loads(line) for line in (whole.folder / "stats.jsonl").read_text().splitlines()]
     assert whole.stats == runs.read_stats(whole.folder) == [row for row in lines if len(row.pop("checksum")) == 16]
     names = {p.name for p in whole.folder.iterdir()} - {"tensorboard"}  # that one only where it is installed
-    assert names == {"checkpoint.previous.pt", "checkpoint.pt", "config.json", "film", "film.gif", "generator",
-                     "stats.jsonl"}  # fmt: skip
-    assert len(list((whole.folder / "film").glob("*.png"))) == 6
+    assert names == {"checkpoint.previous.pt", "checkpoint.pt", "config.json", "animation", "animation.gif",
+                     "generator", "stats.jsonl"}  # fmt: skip
+    assert len(list((whole.folder / "animation").glob("*.png"))) == 6
     assert not whole.generator.training and whole.student is whole.generator
     saved = load_network(whole.folder / "generator", (Generator,))
     torch.testing.assert_close(saved.state_dict(), whole.generator.state_dict(), rtol=0, atol=0)
@@ -138,13 +138,13 @@ def test_damaged_statistics_come_back_from_the_checkpoint(whole, tmp_path):
 
 def test_a_damaged_frame_is_named_and_left_out(tmp_path):
     run = train(ToyTask(), tmp_path / "run", "cpu")
-    film, frame = run.folder / "film.gif", run.folder / "film" / "0000012.png"
-    before = film.read_bytes()
+    animation, frame = run.folder / "animation.gif", run.folder / "animation" / "0000012.png"
+    before = animation.read_bytes()
     flipped(frame, 8 * (len(frame.read_bytes()) - 30))
     with pytest.warns(UserWarning, match="0000012.png: damaged, left out of the training animation"):
         train(ToyTask(), run.folder, "cpu")
-    with Image.open(film) as image:
-        assert image.n_frames == 5 and film.read_bytes() != before
+    with Image.open(animation) as image:
+        assert image.n_frames == 5 and animation.read_bytes() != before
 
 
 def test_a_checkpoint_of_another_network_does_not_fit(whole, tmp_path):

@@ -61,7 +61,7 @@ def test_logistic_losses_are_logarithms_of_probabilities():
     assert logistic_generator(torch.tensor([-1000.0])).item() == 1000  # no overflow
 
 
-def test_r1_is_the_squared_length_of_the_gradient_in_the_picture():
+def test_r1_is_the_squared_length_of_the_gradient_in_the_image():
     a = torch.tensor(3.0, requires_grad=True)
 
     def disc(x, y):  # D = a y |x|^2 / 2, gradient a y x

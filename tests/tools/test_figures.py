@@ -1,7 +1,7 @@
-"""tools/pictures.py: the images of a training, and the table of how varied the teacher is, say what was measured."""
+"""tools/figures.py: the images of a training, and the table of how varied the teacher is, say what was measured."""
 
+import figures
 import numpy as np
-import pictures
 import pytest
 from PIL import Image
 
@@ -12,44 +12,44 @@ from gsoc_kd.training import runs
 
 def test_a_training_is_shown_from_its_frames_and_statistics(tmp_path, monkeypatch):
     run, rows = tmp_path / "run", []
-    (run / "film").mkdir(parents=True)
+    (run / "animation").mkdir(parents=True)
     for step in range(1, 9):  # frames get brighter
         images = np.full((20, 8, 8, 3), 10 * step, np.uint8)
         frame = class_grid(lambda z, y, images=images: images, 1, ["cat", "dog"], columns=10, scale=1)
-        frame.save(run / "film" / f"{step:07d}.png")
+        frame.save(run / "animation" / f"{step:07d}.png")
         rows.append({"step": step, "kimg": float(step), "pixel": 1 / step, "disc": 1.5})
         runs.append_stats(run, rows[-1])
     (tmp_path / "student").mkdir()
     (tmp_path / "student" / "provenance.json").write_text('{"kimg": 8.0, "classes": ["cat", "dog"]}')
-    monkeypatch.setattr(pictures, "ASSETS", tmp_path)
-    pictures.main(tmp_path / "none", run, tmp_path, training_only=True)
+    monkeypatch.setattr(figures, "ASSETS", tmp_path)
+    figures.main(tmp_path / "none", run, tmp_path, training_only=True)
     strip = np.asarray(Image.open(tmp_path / "student-training.png").convert("RGB"))
     shown = [step for step in range(1, 9) if (strip[..., 0] == 10 * step).sum() > 500]  # more than in a caption
     assert shown == [1, 2, 3, 5, 8]  # at about equal ratios
     assert Image.open(tmp_path / "student-curves.png").width > 300 and not list(tmp_path.glob("teacher-*.png"))
     with pytest.raises(InputError, match="does not hold 5 rows of 2 square images"):
-        pictures.strip(run / "film" / "0000001.png", 5)
+        figures.strip(run / "animation" / "0000001.png", 5)
     (run / "stats.jsonl").unlink()
     runs.append_stats(run, rows[0])
     with pytest.raises(InputError, match="is not the run of the bundled student, which saw 8 thousand images"):
-        pictures.training("student", run, tmp_path)
+        figures.training("student", run, tmp_path)
 
 
 def test_the_table_says_what_provenance_says_and_what_was_measured():
     scores = read_json(ASSETS / "teacher" / "provenance.json")["scores"]
     near = {"closer": 0.5, "median": 2.0, "real_median": 3.0}
-    text = pictures.table(scores, [[0.1] * 10, [0.2] * 10], near, "cat")
+    text = figures.table(scores, [[0.1] * 10, [0.2] * 10], near, "cat")
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     assert rows[2][:3] == ["**CIFAR-recall**", f"{100 * scores['cifar_recall']:.1f}", "10.0"] and rows[3][2] == "20.0"
-    assert rows[4][2] == f"{100 * scores['class_agreement_per_class']['airplane']:.1f}"
-    assert rows[5][:2] == ["of real test images (lower bound)", f"{100 * scores['floor']['class_agreement']:.1f}"]
+    assert rows[4][2] == f"{100 * scores['class_accuracy_per_class']['airplane']:.1f}"
+    assert rows[5][:2] == ["of real test images (lower bound)", f"{100 * scores['lower_bound']['class_accuracy']:.1f}"]
     assert "*cat*" in text and "50.0% of 10,000 generated images" in text and "median distance is 2.00, that" in text
 
 
 def test_the_variety_is_measured_and_shown(real_data, tmp_path, monkeypatch):
-    everything = pictures.load_images
-    monkeypatch.setattr(pictures, "load_images", lambda split="train": everything(split=split).take(100))
-    text = pictures.variety(tmp_path, per_class=60)
+    everything = figures.load_images
+    monkeypatch.setattr(figures, "load_images", lambda split="train": everything(split=split).take(100))
+    text = figures.variety(tmp_path, per_class=60)
     for name in ("class", "classes", "neighbours"):
         assert (tmp_path / f"teacher-{name}.png").stat().st_size <= 100_000
     assert len(text.splitlines()[2].strip("| ").split(" | ")[2:]) == 10
