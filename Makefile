@@ -81,8 +81,8 @@ assets:
 # The student in gsoc_kd/assets, and all that shows the two networks, in the order in which one part needs the other. A
 # stopped run goes on; to start over, remove runs/assets. PEER, BEFORE, OFFICIAL: the checkouts of benchmarks/speed.py.
 embedded: $(STAMP)
-	$(RUN) gsoc_kd pairs --per-class 5000 --out runs/assets/pairs
-	$(RUN) gsoc_kd distill --pairs runs/assets/pairs --out runs/assets/student --kimg 1500 --tick-kimg 20
+	$(RUN) gsoc_kd pairs --per-class 10000 --out runs/assets/pairs
+	$(RUN) gsoc_kd distill --pairs runs/assets/pairs --out runs/assets/student --kimg 2450 --tick-kimg 50 --ema 0.9995
 	$(PY) tools/assets.py embed --run runs/assets/student --name student
 	$(PY) tools/assets.py results
 	$(PY) tools/figures.py

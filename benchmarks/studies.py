@@ -238,20 +238,29 @@ def least(teacher, students, key="class_accuracy"):
 
 def size_quality(rows):
     """What generators cost, in parameters and in multiply-accumulates, against CIFAR-FD: down and left is better. Rows
-    are those of `evaluation.table.row`; one without a cost, such as real images, is a line, "marker" sets one apart."""
-    panels = (figure := Figure(figsize=(9, 3.6), layout="constrained")).subplots(1, 2, sharey=True)
+    are those of `evaluation.table.row`; one without a cost, such as real images, is a line, "marker" sets one apart.
+    Each has its name beside it: above a point, or below where another one is near and higher."""
+    panels = (figure := Figure(figsize=(10, 4), layout="constrained")).subplots(1, 2, sharey=True)
+    height, style = max(row["cifar_fd"] for row in rows), dict(fontsize=8, textcoords="offset points")
     for axes, key, label in zip(panels, ("parameters", "macs"), ("parameters", "multiply-accumulates an image")):
         for row in rows:
-            if row.get(key):
-                axes.scatter(row[key], row["cifar_fd"], s=50, marker=row.get("marker", "o"), label=row["name"])
-            else:
-                axes.axhline(row["cifar_fd"], linestyle="--", color="grey", linewidth=1, label=row["name"])
-        axes.set(xscale="log", xlabel=label)
+            cost, quality = row.get(key), row["cifar_fd"]
+            if not cost:
+                axes.axhline(quality, linestyle="--", color="grey", linewidth=1)
+                place = dict(xycoords=("axes fraction", "data"), xytext=(-3, 3), ha="right", color="dimgrey")
+                axes.annotate(row["name"], (1, quality), **place, **style)
+                continue
+            axes.scatter(cost, quality, s=50, color="tab:blue", marker=row.get("marker", "o"), label=row["name"])
+            near = [one["cifar_fd"] for one in rows if one.get(key) and 0.4 < one[key] / cost < 2.5]
+            low = any(quality < one < quality + height / 8 for one in near)
+            place = dict(xytext=(0, -8 if low else 7), ha="center", va="top" if low else "bottom")
+            axes.annotate(row["name"], (cost, quality), **place, **style)
+        axes.set(xscale="log", xlabel=label, ylim=(0, 1.12 * height))
+        axes.margins(x=0.12)
         axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=EngFormatter())  # 200 k, 1 M
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("CIFAR-FD")
-    panels[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return figure
 
 

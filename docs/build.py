@@ -4,7 +4,8 @@
     python docs/build.py wiki [folder]      # build/wiki/*.md, to be pushed to the repository's wiki as it is
     python docs/build.py try [folder] --student runs/student    # build/try: the page Try it, of any student
 
-Only links change: on the site those to anything that is no page of it, in the wiki all. `_Sidebar.md` orders both.
+Only links change: on the site those to anything that is no page of it, in the wiki all. `_Sidebar.md` orders both. The
+site loads nothing from elsewhere: badges become words in a frame.
 """
 
 import functools
@@ -30,6 +31,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IMAGES = (".png", ".gif", ".jpg", ".svg")
 # code first, so that a link inside it is left alone; then what follows ]( or src=" or href="
 CODE, LINK = r"^(```+|~~~+).*?^\1[ \t]*$|(`+).+?\2", r"((?<=\]\()|(?<=src=\")|(?<=href=\"))[^()\s\"]+"
+REMOTE = r"!\[(?P<words>[^\]]*)\]\(\s*(?:https?:)?//[^)]*\)|<img\b[^>]*?\bsrc=[\"'](?:https?:)?//[^>]*>"
 read = functools.partial(Path.read_text, encoding="utf-8")
 REPOSITORY = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]["urls"]["Repository"]
 
@@ -54,6 +56,18 @@ def rewrite(text, home, target):
         return link if new is None else new + hash_ + anchor
 
     return re.sub(f"{CODE}|{LINK}", replace, text, flags=re.M | re.S)
+
+
+def offline(text):
+    """The Markdown `text` without images from elsewhere: each is a badge, the words that describe it in a frame."""
+
+    def badge(found):
+        if not found[0].startswith(("![", "<img")):
+            return found[0]
+        words = found["words"] or re.search(r"\balt=[\"']([^\"']+)", found[0])
+        return f'<span class="badge">{words if isinstance(words, str) else words[1] if words else "image"}</span>'
+
+    return re.sub(f"{CODE}|{REMOTE}", badge, text, flags=re.M | re.S)
 
 
 def contents():
@@ -81,17 +95,28 @@ def in_wiki(path):
     return path[5:-3] if re.fullmatch(r"docs/[^/]+\.md", path) else on_github(path)
 
 
+def page(text, home):
+    """The Markdown `text` of the repository's folder `home` as the site has it."""
+    return offline(rewrite(text, home, on_site))
+
+
+def jumps(text):
+    """A notebook's Markdown with the links to its own headings, #2.-Find-it in Jupyter, as the site's anchors."""
+    plain = functools.partial(re.sub, r"[^\w-]", "")
+    return re.sub(r"\]\(#([^)]+)\)", lambda found: f"](#{plain(found[1].lower())})", text)
+
+
 def write_sources(folder):
     """What Sphinx reads: the same files in the same places, with README as the front page."""
     blocks = [f".. auto{'function' if n[0].islower() else 'class'}:: gsoc_kd.{n}\n" for n in gsoc_kd.__all__]
-    files = {"index.md": rewrite(read(ROOT / "README.md"), "", on_site) + contents()}
+    files = {"index.md": page(read(ROOT / "README.md"), "") + contents()}
     files["api.rst"] = "\n".join(["Python", "======\n", "``import gsoc_kd as kd`` has these names.\n", *blocks])
-    files |= {f"docs/{path.name}": rewrite(read(path), "docs", on_site) for path in ROOT.glob("docs/[!_]*.md")}
+    files |= {f"docs/{path.name}": page(read(path), "docs") for path in ROOT.glob("docs/[!_]*.md")}
     for path in NOTEBOOKS:
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
-                cell.source = rewrite(cell.source, "notebooks", on_site)
+                cell.source = page(jumps(cell.source), "notebooks")
         files[f"notebooks/{path.name}"] = nbformat.writes(notebook)
     about = read(ROOT / "docs" / "try" / "README.md")  # stands where the page Try it could not be made
     files["try/index.md"] = rewrite(about, "docs/try", lambda path: on_site(path) or f"/{path}")

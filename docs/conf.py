@@ -15,9 +15,10 @@ autodoc_typehints = "none"  # the docstrings say what is meant
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4  # with GitHub's slugs
 nb_execution_mode = "off"  # the notebooks are shown as committed
+nb_render_markdown_format = "gfm"  # a table that a cell shows is a table
 nb_ipywidgets_js = {}
 html_theme, html_math_renderer = "furo", "mathml"  # which browsers draw themselves
-html_static_path, html_css_files = ["site.css"], ["site.css"]
+html_static_path, html_css_files, html_js_files = ["site.css", "site.js"], ["site.css"], ["site.js"]
 html_copy_source = html_show_sourcelink = html_show_copyright = html_use_index = False
 
 

@@ -1,6 +1,9 @@
 """From a folder of images in your own classes to a small generator and an OpenVINO file (docs/Your-Own-Images.md):
 `python examples/own_images.py --images my-images`; without --images, from scikit-learn's handwritten digits."""
 
+import contextlib
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,7 @@ from PIL import Image
 
 import gsoc_kd as kd
 from gsoc_kd.core.figures import class_grid, grid, save_png
-from gsoc_kd.evaluation import rows, table
+from gsoc_kd.evaluation import lower_bound_row, rows, table
 
 SIZE = 32  # pixels a side, a power of two; images of other sizes are scaled
 TEACHER = kd.PretrainConfig(kimg=64, tick_kimg=16, z_dim=64, widths=(96, 64, 48, 32), embed_dim=32, disc_width=32)
@@ -24,39 +27,61 @@ def main(images: Path | None = None, out: Path = Path("runs/own"), per_class: in
         images: folder with one folder of images for each class; by default digits, which are written first.
         out: folder for all that is made; called again, the script goes on where it stopped.
         per_class: images of each class that are scored, of real ones as many are needed (at least 129)."""
-    images = images or digits(out / "images")
-    real = kd.load_images(images, size=SIZE)
-    print(f"1  {len(real):,} images of {len(real.classes)} classes: {real.counts()}")
+    taken, told = {}, ""
+    with step("1  images of your classes", taken):
+        real = kd.load_images(images or digits(out / "images"), size=SIZE)
+        print(f"{len(real):,} images of {len(real.classes)} classes: {real.counts()}")
 
-    print("2  a teacher learns from them")
-    teacher = kd.pretrain(real, TEACHER, out / "teacher", minutes=MINUTES[0])
+    with step("2  a teacher learns from them", taken):
+        teacher = kd.pretrain(real, TEACHER, out / "teacher", minutes=MINUTES[0])
 
-    print("3  it is asked for pairs")
-    pairs = kd.make_pairs(teacher.folder, per_class=-(-PAIRS // len(real.classes)), out=out / "pairs")
+    with step("3  it is asked for pairs", taken):
+        pairs = kd.make_pairs(teacher.folder, per_class=-(-PAIRS // len(real.classes)), out=out / "pairs")
 
-    print("4  a student learns from the pairs alone")
-    student = kd.distill(pairs, STUDENT, out / "student", minutes=MINUTES[1])
+    with step("4  a student learns from the pairs alone", taken):
+        student = kd.distill(pairs, STUDENT, out / "student", minutes=MINUTES[1])
 
-    print("5  both are scored against the images")
-    networks = {"teacher": kd.load_teacher(teacher.folder), "student": kd.load_teacher(student.folder)}
-    try:
-        scored(networks, real, per_class, out)
-    except kd.InputError as error:  # e.g. too few images
-        print(f"not scored: {error}")
+    with step("5  both are scored against the images", taken):
+        networks = {"teacher": kd.load_teacher(teacher.folder), "student": kd.load_teacher(student.folder)}
+        try:
+            told = scored(networks, real, per_class)
+        except kd.InputError as error:  # e.g. too few images
+            print(f"not scored: {error}")
 
-    print("6  the student leaves as an OpenVINO file")
-    path = kd.export(student.folder, out / "student.xml", precision="int8")
-    save_png(grid(real.take(8).images, columns=8), out / "real.png")
-    save_png(class_grid(kd.load_exported(path), pairs.z_dim, real.classes, columns=8), out / "student.png")
-    print(f"written to {out}: student.xml, student.bin, student.png, real.png, table.md; play with it in a notebook: "
-          f"kd.explore({str(student.folder)!r}, {str(teacher.folder)!r})")  # fmt: skip
+    with step("6  the student leaves as an OpenVINO file", taken):
+        path = kd.export(student.folder, out / "student.xml", precision="int8")
+        save_png(grid(real.take(8).images, columns=8), out / "real.png")
+        save_png(class_grid(kd.load_exported(path), pairs.z_dim, real.classes, columns=8), out / "student.png")
+
+    told += times(taken)
+    (out / "table.md").write_text(told, encoding="utf-8")
+    print(f"\n{told}\nwritten to {out}: student.xml, student.bin, student.png, real.png, table.md; play with it in a "
+          f"notebook: kd.explore({str(student.folder)!r}, {str(teacher.folder)!r})")  # fmt: skip
 
 
-def scored(networks, real, per_class, out):
-    """Prints the table of {name: network}, measured against the images `real`, and writes it to table.md in `out`."""
-    scores = {name: kd.evaluate(one, real, per_class) for name, one in networks.items()}
-    (out / "table.md").write_text(told := table(rows(networks, scores)) + "\n", encoding="utf-8")
-    print(told)
+@contextlib.contextmanager
+def step(title, taken):
+    """Prints the title of a step and, at its end, the seconds that it took, which go into the dict `taken`."""
+    print(title, flush=True)
+    start = time.monotonic()
+    yield
+    taken[title] = time.monotonic() - start
+    print(f"   {taken[title]:.0f} s", flush=True)
+
+
+def scored(networks, real, per_class):
+    """The table of {name: network}, the teacher first, measured against the images `real`: markdown. Its first row is
+    what real images score, where there are twice as many as `per_class`."""
+    scores = {name: kd.evaluate(one, real, per_class, teacher=networks["teacher"]) for name, one in networks.items()}
+    lower_bound = scores["teacher"]["lower_bound"]
+    first = [lower_bound_row(lower_bound, "real images (lower bound)")] if lower_bound else []
+    return table([*first, *rows(networks, scores)]) + "\n\n"
+
+
+def times(taken):
+    """{title: seconds} as a table: markdown."""
+    lines = [f"| {title} | {seconds:.0f} |" for title, seconds in taken.items()]
+    return "\n".join(["| step | seconds |", "|---|--:|", *lines, f"| all | {sum(taken.values()):.0f} |", ""])
 
 
 def digits(folder):
@@ -75,4 +100,9 @@ def digits(folder):
 if __name__ == "__main__":
     import tyro
 
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except kd.InputError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; the same command continues")

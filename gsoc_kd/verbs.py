@@ -1,4 +1,4 @@
-"""The verbs of `gsoc-kd`: the package's workflow as commands, a class for each.
+"""The verbs of `gsoc-kd`: the package's workflow as commands, one class for each.
 
 tyro makes a flag of each field, and of each field of its config; the comment beside it is the help text. What is an
 object in Python (a teacher, pairs, real images) is a name or a path here.
@@ -7,6 +7,7 @@ object in Python (a teacher, pairs, real images) is a name or a path here.
 from __future__ import annotations  # a config's module, and torch with it, is imported when its verb is used
 
 import json
+import shlex
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -26,10 +27,10 @@ SCORES = {  # what `evaluate` says below its table, where this score or flag is 
     "imagenet_fd": "ImageNet-FD {imagenet_fd:.2f}: means {imagenet_fd_mean:.2f} + covariances {imagenet_fd_cov:.2f}",
     "imagenet_fd_to_teacher": "ImageNet-FD to the teacher {imagenet_fd_to_teacher:.2f} (the teacher's, to itself: "
     "{imagenet_fd_to_teacher_lower_bound:.2f})",
-    "cas": "CAS {cas:.1%}: so many of {cas_test_images:,} real test images are classified right after {cas_epochs} "
-    "epochs on {cas_images:,} generated ones",
+    "cas": "CAS {cas:.1%}: the share of {cas_test_images:,} real test images that is classified right after "
+    "{cas_epochs} epochs on {cas_images:,} generated ones",
     "nearest_training": "nearest training neighbours: {nearest_training[closer]:.1%} are nearer than half of the real "
-    "images that were not in training; drawn to {neighbours}",
+    "images that were not in training; shown in {neighbours}",
     "out": "scores written to {out}",
 }
 
@@ -50,14 +51,14 @@ class Demo(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Asks a teacher for images and keeps noise, label and image."""
+    """Asks a teacher for images and stores noise, label and image."""
 
     teacher: str = "embedded"  # embedded, the folder of a network or of a run, or an official file, cifar10.pkl
     psi: float = 1.0  # truncation of a StyleGAN2 teacher: below 1, images are more typical and less varied
     half: bool = False  # the teacher computes in float16, for GPUs
     device: str | None = None  # cpu, cuda, ...; by default a GPU if there is one
     per_class: int = 1000  # images per class
-    seed: int = 0  # of the noise
+    seed: int = 0  # seed of the noise
     out: Path = Path("runs/pairs")  # folder to make
     chunk: int = 500  # images that are generated and written at once; each chunk has its own stream of noise
     from_: Path | None = None  # no teacher, but pairs in the layout of 2022, FakeCIFAR10: read them into --out
@@ -89,7 +90,7 @@ class Distill(NamedTuple):
     def run(self):
         real = self.real and kd.load_images(self.real, size=self.size)
         run = kd.distill(kd.load_pairs(self.pairs), self.config, self.out, real, self.device, self.minutes)
-        print(f"{run.folder}: done; score it with: gsoc-kd evaluate --generator {run.folder}")
+        print(f"{run.folder}: done; score it with: gsoc-kd evaluate --generator {word(run.folder)}")
 
 
 class Evaluate(NamedTuple):
@@ -103,9 +104,9 @@ class Evaluate(NamedTuple):
     psi: float = 1.0  # truncation of that teacher
     half: bool = False  # that teacher computes in float16
     per_class: int = 1000  # images per class; compare only scores of equal counts
-    seed: int = 1000  # of the noise
+    seed: int = 1000  # seed of the noise
     inception: str | None = None  # file of pytorch-fid's weights, or download: FID and inception score; needs --real
-    neighbours: Path | None = None  # PNG to draw: generated images beside their nearest real ones; needs --real
+    neighbours: Path | None = None  # PNG to write: generated images beside their nearest real ones; needs --real
     imagenet: bool = False  # adds ImageNet-FD, of features that never saw CIFAR-10; needs the extra scores
     cas_epochs: int | None = None  # adds CAS: trains a classifier on 50,000 generated images; 8 in the tables
     device: str | None = None  # cpu, cuda, ...; by default a GPU if there is one
@@ -147,7 +148,7 @@ class Export(NamedTuple):
     student: str = "embedded"  # embedded, or the folder of a network or of a run
     path: Path = Path("student.xml")  # file to write: .xml is OpenVINO (with its .bin), .onnx is ONNX
     precision: Literal["fp32", "fp16", "int8"] = "fp32"  # ONNX files are fp32
-    seed: int = 0  # of the noise that int8 is calibrated on
+    seed: int = 0  # seed of the noise that calibrates int8
     quiet: bool = False  # no progress bars on stderr; notes and errors stay
 
     def run(self):
@@ -166,7 +167,7 @@ class Pretrain(NamedTuple):
     out: Path = Path("runs/teacher")  # the run's folder
     device: str | None = None  # cpu, cuda, ...; by default a GPU if there is one
     minutes: float | None = None  # stop after so many minutes of training, all resumed parts together
-    score_ticks: int = 0  # every so many ticks, scores of 10,000 images go into stats.jsonl, for you to see; 0: never
+    score_ticks: int = 0  # every so many ticks, write scores of 10,000 images to stats.jsonl; 0: never
     publish: bool = True  # at the end, score the generator (if of CIFAR-10) and write it in float16 to OUT/float16
     quiet: bool = False  # no progress bars on stderr; notes and errors stay
 
@@ -191,7 +192,7 @@ class Pretrain(NamedTuple):
         run = kd.pretrain(real, self.config, self.out, self.device, self.minutes, score if ticks else None)
         if self.publish and PartialState().is_main_process:
             publish(run.folder, run.folder / "float16", scored=cifar10)
-        print(f"{run.folder}: done; score it with: gsoc-kd evaluate --generator {run.folder}")
+        print(f"{run.folder}: done; score it with: gsoc-kd evaluate --generator {word(run.folder)}")
 
 
 class Convert(NamedTuple):
@@ -203,7 +204,7 @@ class Convert(NamedTuple):
 
     def run(self):
         folder = kd.convert(self.source, self.out)
-        print(f"{folder}: converted; ask it with: gsoc-kd pairs --teacher {folder}")
+        print(f"{folder}: converted; ask it with: gsoc-kd pairs --teacher {word(folder)}")
 
 
 class Push(NamedTuple):
@@ -221,6 +222,12 @@ class Push(NamedTuple):
 
 
 VERBS = {kind.__name__.lower(): kind for kind in (Demo, Pairs, Distill, Evaluate, Export, Pretrain, Convert, Push)}
+
+
+def word(path):
+    """A path as one word of a command, which is none of the reserved ones and no flag."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text in ("student", "teacher", "embedded") or text[:1] == "-" else text)
 
 
 def titled(source):

@@ -342,9 +342,9 @@ def test_evaluate_hands_its_words_on_and_tells_every_score(run, teacher, tmp_pat
     code, out, err = run("evaluate", "--generator", teacher, "--teacher", teacher, "--per-class", 130, *words)
     assert code == 0, err
     assert "CIFAR-precision 50.0%, CIFAR-KID 0.12500, CIFAR-IS 9.50\nFID 12.50, inception score 7.25 (10,000" in out
-    assert "nearest training neighbours: 37.5% are" in out and f"drawn to {shown}\nscores written to {told}\n" in out
+    assert "nearest training neighbours: 37.5% are" in out and f"shown in {shown}\nscores written to {told}\n" in out
     assert "means 3.00 + covariances 5.00; CIFAR-density 0.75, CIFAR-coverage 0.0%\n" in out and "have no names" in out
-    assert "ImageNet-FD 9.00: means 2.00 + covariances 7.00\nCAS 87.5%: so many of 6 real test images are" in out
+    assert "ImageNet-FD 9.00: means 2.00 + covariances 7.00\nCAS 87.5%: the share of 6 real test images that is" in out
     assert "right after 3 epochs on 50,000 generated ones\n" in out and "| – | – | – | 0.75 |" in out
     assert "| teacher |" in out and "| 1,234 | 8.00 | 9.00 | 50.0% | 87.5% | 62.5% |\n" in out
     assert read_json(told) == scores

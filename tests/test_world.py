@@ -134,6 +134,38 @@ def test_the_environment_does_not_change_a_run(given, tmp_path, monkeypatch):
         distil(given, tmp_path / "third")
 
 
+class Told(torch.nn.Module):
+    """A network that notes how exactly torch multiplies while it is asked."""
+
+    z_dim, num_classes, resolution = 2, 2, 4
+
+    def forward(self, z, y):
+        self.seen = torch.get_float32_matmul_precision(), torch.backends.mkldnn.conv.fp32_precision
+        return torch.linspace(-1, 1, 48).view(1, 3, 4, 4).expand(len(z), -1, -1, -1)
+
+
+def both_interfaces():
+    torch.backends.mkldnn.matmul.fp32_precision = torch.backends.mkldnn.conv.fp32_precision = "bf16"
+
+
+@pytest.mark.parametrize("less_exact", [lambda: torch.set_float32_matmul_precision("medium"), both_interfaces])
+@pytest.mark.parametrize("call", [lambda teacher, out: teacher(np.zeros((1, 2), np.float32), [0]),
+                                  lambda teacher, out: kd.make_pairs(teacher, 1, out=out)])  # fmt: skip
+def test_images_do_not_depend_on_how_exactly_the_caller_multiplies(less_exact, call, tmp_path):
+    parts = torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv
+    fresh = [part.fp32_precision for part in parts]
+    teacher = kd.black_box(network := Told())
+    try:
+        less_exact()
+        before = [part.fp32_precision for part in parts]
+        call(teacher, tmp_path / "pairs")
+        assert network.seen == ("highest", "ieee") and [part.fp32_precision for part in parts] == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        for part, value in zip(parts, fresh):
+            part.fp32_precision = value
+
+
 def test_bare_networks_take_latents_of_any_float(given):
     given.network.eval()
     try:

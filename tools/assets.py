@@ -98,7 +98,7 @@ def cas(epochs: int = EPOCHS, seed: int = 0, folder: Path = ASSETS):
     """Trains a classifier on the real training images in the way of CAS, and notes in the reference what it scores."""
     scores = evaluation.cas(load_images(), load_images(split="test"), epochs, seed)
     about = read_json(folder / "reference.json")
-    write_json(folder / "reference.json", {**about, "lower_bound": {**about["lower_bound"], **scores}})
+    write_json(folder / "reference.json", {**about, "lower_bound": {**about["lower_bound"], **scores}}, check=True)
     print(f"{folder}: real training images have a CAS of {scores['cas']:.1%} after {epochs} epochs")
 
 

@@ -1,17 +1,22 @@
-"""The images of docs/ that introduce the bundled networks, and the block `variety` of docs/Teacher-Network.md, from
-CIFAR-10 and the runs that were embedded. `--training-only`: *-training and *-curves of both, without CIFAR-10."""
+"""The images of docs/ that introduce the bundled networks, and the block `variety` of docs/Teacher-Network.md.
+
+    python tools/figures.py                           # all; needs CIFAR-10
+    python tools/figures.py pairs-seen difference     # some of them: FIGURES
+
+The curves come from benchmarks/results, where `training` puts them from a run's folder if that is there."""
 
 import io
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
 from PIL import Image
 
-from gsoc_kd.core.figures import as_image, beside, class_grid, curves, grid, named_rows, save_png
-from gsoc_kd.core.files import ASSETS, InputError, read_json
+from gsoc_kd.core.figures import as_image, beside, class_grid, grid, named_rows, save_png
+from gsoc_kd.core.files import ASSETS, InputError, read_json, write_json
 from gsoc_kd.data.images import load_images
 from gsoc_kd.evaluation import copying, features, load_classifier, load_reference, neighbour_grid, precision_recall
 from gsoc_kd.pairs import draw_latents, generate_images
@@ -22,53 +27,135 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from pages import check_block, main_program, markdown, write_block, written_by
 
 MAX_KB = 100
+RESULTS = Path("benchmarks/results")
+FIGURES = "pairs-seen", "difference", "training", "variety"
+PANELS = {  # title: the lines that share an axis, each with its name
+    "pixel loss": {"pixel": ""},
+    "feature loss": {"feature": ""},
+    "adversarial losses": {"adversarial": "student", "generator": "generator", "disc": "discriminator"},
+    "class accuracy": {"class_accuracy": ""},  # where it was scored
+}
+KEPT = ["kimg", *(key for lines in PANELS.values() for key in lines)]
 
 
-def main(teacher: Path = Path("runs/assets/teacher"), student: Path = Path("runs/assets/student"),
-         docs: Path = Path("docs"), training_only: bool = False):  # fmt: skip
-    """Makes the images; those of a training whose run is not there stay as they are."""
-    seen(docs)
-    if not training_only:
+def main(which: tyro.conf.Positional[tuple[Literal[FIGURES], ...]] = FIGURES,
+         teacher: Path = Path("runs/assets/teacher"), student: Path = Path("runs/assets/student"),
+         docs: Path = Path("docs")):  # fmt: skip
+    """Makes the images; what only a training's folder shows stays as it is where that is not there."""
+    if "variety" in which:
         check_block(docs / "Teacher-Network.md", "variety")
+    if "pairs-seen" in which:
+        save(seen(read_json(RESULTS / "pairs-seen.json")["rows"]), docs / "pairs-seen.png")
+    if "difference" in which:
+        save(difference(), docs / "difference.png")
+    if "training" in which:
+        for name, run in (("teacher", teacher), ("student", student)):
+            training(name, run, docs) if run.is_dir() else print(f"{run} is not there: {name}-training.png stays")
+            save(losses(name), docs / f"{name}-curves.png")
+    if "variety" in which:
         write_block(docs / "Teacher-Network.md", "variety", variety(docs))
-    for name, run in (("teacher", teacher), ("student", student)):
-        training(name, run, docs) if run.is_dir() else print(f"{run} is not there: {name}-*.png stay as they are")
 
 
 def training(name, run, docs):
-    """Six moments of a training, most of them early, and its curves, from the run that the bundled network is of."""
-    stats, told = read_stats(run), read_json(ASSETS / name / "provenance.json")
-    if not stats or stats[-1]["kimg"] != told["kimg"]:
-        raise InputError(f"{run} is not the run of the bundled {name}, which saw {told['kimg']:g} thousand images")
+    """Six moments of a training, most of them early, from the run that the bundled network is of; keeps its curves."""
+    stats, told = read_stats(run), provenance_of(name)
+    of_the_bundled(name, stats, run)
     names, kimg = [str(one) for one in told["classes"]], np.array([row["kimg"] for row in stats])
     moments = sorted({int(np.abs(kimg - one).argmin()) for one in np.geomspace(kimg[0], kimg[-1], 6)})
     strips = [strip(run / "animation" / f"{stats[i]['step']:07d}.png", len(names)) for i in moments]
     side = named_rows(Image.new("RGB", (0, strips[0].height)), names)
     shown = beside([side, *strips], ["", *(f"{kimg[i]:.0f} k" for i in moments)], gap=6)
     save_png(shown, docs / f"{name}-training.png", MAX_KB)
-    keys = ("pixel", "feature", "adversarial", "disc", "generator", "class_accuracy")  # the last where it was scored
-    curves(stats, [key for key in keys if key in stats[-1]]).savefig(buffer := io.BytesIO(), format="png", dpi=90)
-    save_png(as_image(Image.open(buffer)), docs / f"{name}-curves.png", MAX_KB)
+    keep(name, stats)
 
 
-def seen(docs, file=Path("benchmarks/results/pairs-seen.json")):
+def keep(name, stats):
+    """Writes the losses of a training, and the scores on its way, into benchmarks/results."""
+    rows = [{key: round(row[key], 5) for key in KEPT if row.get(key) is not None} for row in stats]
+    write_json(RESULTS / f"training-{name}.json", {"rows": rows})
+
+
+def provenance_of(name):
+    return read_json(ASSETS / name / "provenance.json")
+
+
+def of_the_bundled(name, rows, where):
+    if not rows or rows[-1]["kimg"] != (kimg := provenance_of(name)["kimg"]):
+        raise InputError(f"{where} is not the run of the bundled {name}, which saw {kimg:g} thousand images")
+
+
+def losses(name):
+    """The curves of a bundled network's training, each kind on an axis of its own that begins at 0."""
+    rows = read_json(path := RESULTS / f"training-{name}.json")["rows"]
+    of_the_bundled(name, rows, path)
+    known = {key for row in rows for key in row}
+    panels = {title: [key for key in lines if key in known] for title, lines in PANELS.items()}
+    panels = {title: keys for title, keys in panels.items() if keys}
+    figure = Figure(figsize=(max(5, 3.2 * len(panels)), 2.8), layout="constrained")
+    for axes, (title, keys) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+        for key in keys:
+            points = [(row["kimg"] / 1000, row[key]) for row in rows if key in row]
+            labelled(axes, *zip(*points), PANELS[title][key])
+        axes.set(xlabel=f"million {'pairs' if 'pixel' in known else 'images'} shown", title=title)
+    return figure
+
+
+def seen(rows):
     """Scores of the bundled student's network as it was on the way, against the pairs that it had been shown."""
-    rows, figure = read_json(file)["rows"], Figure(figsize=(9, 3), layout="constrained")
-    kimg = [row["kimg"] / 1000 for row in rows]
+    million, figure = [row["kimg"] / 1000 for row in rows], Figure(figsize=(9, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
     for axes, lines in (
-        (left, (("CIFAR-FD", "cifar_fd"), ("CIFAR-FD to teacher", "cifar_fd_to_teacher"))),
-        (right, (("class accuracy", "class_accuracy"), ("CIFAR-recall", "cifar_recall"))),
+        (left, {"cifar_fd": "CIFAR-FD", "cifar_fd_to_teacher": "CIFAR-FD\nto teacher"}),
+        (right, {"class_accuracy": "class accuracy", "cifar_recall": "CIFAR-recall"}),
     ):
-        for title, key in lines:
-            values = [row[key] for row in rows]
-            (line,) = axes.plot(kimg, values, marker="o", markersize=4)
-            place = dict(xytext=(0, 7), textcoords="offset points", ha="right", color=line.get_color())
-            axes.annotate(title, (kimg[-1], values[-1]), **place)
-        axes.set_xlabel("million pairs shown")
-    left.set_ylim(bottom=0)
+        for key, title in lines.items():
+            labelled(axes, million, [row[key] for row in rows], title)
+        axes.set(xlabel="million pairs shown")
+    return figure
+
+
+def labelled(axes, x, y, text):
+    """A line with its name beside its last point, on an axis that begins at 0."""
+    (line,) = axes.plot(x, y, marker="o", markersize=3 if len(x) < 30 else 0)
+    place = dict(xytext=(6, 0), textcoords="offset points", va="center", color=line.get_color())
+    axes.annotate(text, (x[-1], y[-1]), **place)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_ylim(0, max(axes.get_ylim()[1], 1.08 * max(y)))
+
+
+def difference(per_class=1000):
+    """Heat maps of teacher minus student for each class: how large, and on average."""
+    networks = [load_teacher(ASSETS / name) for name in ("teacher", "student")]
+    seed, names = provenance_of("student")["scores"]["seed"], networks[0].classes
+    large, signed = maps(*(generate_images(one, per_class, seed)[0] for one in networks), len(names))
+    figure = Figure(figsize=(11, 2.5), layout="constrained")
+    rows = figure.subplots(2, len(names), squeeze=False)
+    for axes, found, colours in zip(rows, (large, signed), ("magma", "RdBu_r")):
+        top = np.abs(found).max()
+        for one, image in zip(axes, found):
+            low = -top if found is signed else 0
+            shown = one.imshow(image, cmap=colours, vmin=low, vmax=top, interpolation="nearest")
+            one.set(xticks=[], yticks=[])
+        figure.colorbar(shown, ax=axes, label="grey levels", pad=0.01)
+    for one, name in zip(rows[0], names):
+        one.set_title(name, size=10)
+    rows[0, 0].set_ylabel("mean |T − S|")
+    rows[1, 0].set_ylabel("mean T − S")
+    return figure
+
+
+def maps(teacher, student, classes):
+    """Of uint8 images (classes * N, H, W, 3) on the same noise, class after class: the mean size of their difference
+    and the mean of teacher minus student, over images and colours, two arrays (classes, H, W) in grey levels."""
+    change = (teacher.astype(np.int16) - student).reshape(classes, -1, *teacher.shape[1:])
+    return np.abs(change).mean(axis=(1, 4)), change.mean(axis=(1, 4))
+
+
+def save(figure, path):
+    """Writes a chart as a PNG of at most MAX_KB."""
     figure.savefig(buffer := io.BytesIO(), format="png", dpi=90)
-    save_png(as_image(Image.open(buffer)), docs / "pairs-seen.png", MAX_KB)
+    save_png(as_image(Image.open(buffer)), path, MAX_KB)
 
 
 def strip(path, classes, columns=2, scale=2):

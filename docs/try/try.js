@@ -2,6 +2,7 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
+const BUSY = 8; // milliseconds of a frame, of 16.7 at 60 Hz, for images
 const SEEDS = 8; // columns of samples: a seed is shown with those of its block of eight
 const state = { class: "", seed: 0, with: "", mix: 0, to: 1, walk: 0 }; // what the link carries
 let student, session, ort;
@@ -94,13 +95,14 @@ function enlarge() {
 const frame = () => new Promise(requestAnimationFrame);
 let wake = () => {}, made = [], stages = 0, milliseconds = 0; // made: when the last second's images came
 
-// Works for ever: the first target that is not up to date, as many as fit between two frames.
+// Works for ever: the first target that is not up to date, and others as long as they fit into BUSY milliseconds of a
+// frame, which leaves the browser time to show them. What wakes it, the move of a finger, is painted at once.
 async function work() {
   for (let begin = await frame(); ; ) {
     const target = targets.find((target) => target.shown !== JSON.stringify(target.point()));
     if (!target) {
       await new Promise((resolve) => (wake = resolve));
-      begin = await frame();
+      begin = performance.now();
       continue;
     }
     const point = target.point(), start = performance.now();
@@ -111,7 +113,7 @@ async function work() {
     milliseconds += (milliseconds ? 0.05 : 1) * (now - start - milliseconds);
     made = [...made.filter((time) => now - time < 1000), now];
     stages += target.stage ? 1 : 0; // what docs/try_look.py counts
-    if (now - begin > 10) begin = await frame();
+    if (now - begin + milliseconds > BUSY) begin = await frame();
   }
 }
 

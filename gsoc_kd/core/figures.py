@@ -1,4 +1,4 @@
-"""Images of images: grids, teacher above student, maps, the training animation. The curves of a run.
+"""Grids of images, teacher above student, maps, the training animation, and the curves of a run.
 
 Arrays uint8 (N, H, W, 3) go in, a `PIL.Image` comes out: a notebook shows it by itself. Pixels are enlarged (`scale`)
 by repeating them, never smoothed: at 32x32 smoothing hides what was learned. What does not fit is an InputError.
@@ -157,9 +157,12 @@ def _indexed(images, colours):
 def is_whole_png(path):
     """Whether a PNG file is as it was written: the checksums of all its parts fit."""
     try:
+        if not path_of(path).is_file():
+            return False
         with Image.open(path, formats=["PNG"]) as image:
+            small = image.width * image.height < 1 << 25
             image.verify()
-        return True
+        return small
     except Exception:  # noqa: BLE001  Pillow raises many kinds for damaged bytes
         return False
 

@@ -21,7 +21,7 @@ except ImportError:  # Windows has none of these locks: nothing is locked there
     fcntl = None
 
 ASSETS = Path(__file__).parents[1] / "assets"  # the networks and statistics that the package carries
-LONGEST = 1 << 24  # bytes of a JSON file
+LONGEST = 1 << 22  # bytes of a JSON file
 EXCHANGE = 2  # the system's flag for two names that are swapped, on Linux and on macOS
 _held = set()  # (lock, process, thread): who holds a lock may take it again
 

@@ -1,7 +1,7 @@
 """Networks on the Hugging Face Hub: "owner/name", or "owner/name@revision" for a branch, a tag or a commit.
 
-huggingface_hub keeps what it downloads in its cache, so that a network that was had once can be had offline. Only the
-three files of a network are asked for, and they are read as those of a folder are. HF_ENDPOINT names another Hub.
+huggingface_hub keeps what it downloads in its cache, so a network that was downloaded once is available offline. Only
+the three files of a network are downloaded, and they are read like those of a folder. HF_ENDPOINT names another Hub.
 """
 
 import contextlib

@@ -1,5 +1,5 @@
-"""What latents are drawn from: N(0, 1), or the interval [0, 1) of the pairs of 2022. Pairs, networks and teachers say
-which in `z_from`, and whoever draws for them asks here."""
+"""The distribution of latents: N(0, 1), or the interval [0, 1) of the pairs of 2022. Pairs, networks and teachers name
+theirs in `z_from`, and everything that draws latents for them calls `sample`."""
 
 import torch
 

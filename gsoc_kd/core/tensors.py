@@ -1,4 +1,4 @@
-"""Reads tensors that somebody else's `torch.save` wrote: as tensors only, nothing in the file is run."""
+"""Reads files of `torch.save` from other programs: as tensors only, nothing in the file is run."""
 
 import re
 import warnings

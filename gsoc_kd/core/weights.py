@@ -24,7 +24,7 @@ from .latents import SAMPLERS, z_from
 from .state import untouched
 
 FILES = ("config.json", "model.safetensors", "provenance.json")
-LONGEST = 1 << 20  # bytes of a config.json
+LONGEST, LARGEST = 1 << 20, 1 << 28  # bytes of a config.json, of a model.safetensors
 FLOATS, WHOLE = ("F32", "F16", "BF16", "F64"), ("I64",)  # safetensors' names of what tensors can be stored as
 
 
@@ -101,6 +101,8 @@ def _stored(path, digest):
     try:
         if path.exists() and not path.is_file():
             raise OSError("it is no file")
+        if path.stat().st_size > LARGEST:
+            raise OSError(f"it has more than {LARGEST:,} bytes")
         if sha256(path) != digest:
             raise InputError(f"{path} is not the file of config.json (its sha256 differs): restore or make it again")
         with safe_open(path, "pt") as file:

@@ -1,4 +1,4 @@
-"""From the bytes of image files to arrays: only the formats that are meant, upright, opaque, of a bounded size."""
+"""From the bytes of image files to arrays: only the expected formats, upright, opaque, of a bounded size."""
 
 import io
 import os
@@ -16,6 +16,8 @@ GROUND = (255, 255, 255)  # what shows through transparent pixels: white
 ORIENTATION, TILE_SIDES = 274, (322, 323)  # tags of EXIF and of TIFF
 MOST_PIXELS = 2**25  # of one image file, 33.5 million: some 16 bytes of memory each while it is decoded
 MOST_SIDE = 2048  # pixels, of images that are not scaled
+MOST_BESIDE = 2**20  # bytes of what an image file says beside its pixels: profiles, EXIF, comments
+MUCH = f"it holds more than {MOST_BESIDE // 2**20} MB, or too many parts, beside its pixels; save it anew without them"
 
 
 def decoded(read, files, size, told):
@@ -68,7 +70,9 @@ def image_of(data, size=None):
     """The bytes of one image file as an array (H, W, 3) uint8: turned as its EXIF orientation says, transparency on
     white, scaled to size x size pixels unless `size` is None. Colours are as stored, profiles are not applied. Any
     kind of exception where that cannot be done."""
-    image = _opened(data)
+    file = _Counted(data)
+    image = Image.open(file, formats=FORMATS)
+    file.beside = None  # pixels follow
     if image.width * image.height > MOST_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels, and {MOST_PIXELS:,} are the most; make it smaller")
     if size is None and max(image.size) > MOST_SIDE:
@@ -83,15 +87,44 @@ def image_of(data, size=None):
         raise ValueError("more than 8 bits a channel")
     if image.format == "PNG":
         image.verify()  # decoding itself passes check sums over
-        image = _opened(data)
+        image = Image.open(_Counted(data), formats=FORMATS)
+        image.fp.beside = None
     image.load()
+    if len(image.info.get("exif", b"")) > MOST_BESIDE:
+        raise ValueError(MUCH)
+    if image.format == "PNG":
+        _scale_hidden(image, depth=data[24])
     if image.getexif().get(ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     return resized(opaque(image), size)
 
 
-def _opened(data):
-    return Image.open(io.BytesIO(data), formats=FORMATS)
+class _Counted(io.BytesIO):
+    """The bytes of an image file. ValueError once Pillow has read too often, or, before the pixels, too much: a small
+    image may carry millions of comments or numbers, which take minutes."""
+
+    def __init__(self, data):
+        super().__init__(data)
+        self.reads = 2000 + len(data) // 256
+        self.beside = None if data[:4] == b"RIFF" else MOST_BESIDE  # WebP is read whole
+
+    def read(self, size=-1):
+        part = super().read(size)
+        self.reads -= 1
+        self.beside = None if self.beside is None else self.beside - len(part)
+        if self.reads < 0 or (self.beside or 0) < 0:
+            raise ValueError(MUCH)
+        return part
+
+
+def _scale_hidden(image, depth):
+    """The grey level that a PNG of 2 or 4 bits calls transparent becomes one of the 8 bits that Pillow made of them;
+    ValueError for 16 bits, of which 8 cannot tell."""
+    hidden = image.info.get("transparency")
+    if depth == 16 and hidden is not None:
+        raise ValueError("more than 8 bits a channel")
+    if depth in (2, 4) and isinstance(hidden, int) and image.mode == "L":
+        image.info["transparency"] = hidden * 255 // (2**depth - 1)
 
 
 def opaque(image):

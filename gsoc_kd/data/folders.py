@@ -4,15 +4,18 @@ import contextlib
 import os
 import re
 import stat
+import warnings
 
 import numpy as np
 
+from ..core.checks import InputWarning
 from ..core.files import InputError
 from .decoding import decoded
 from .listing import MOST_BYTES, check_names, counts, images_of, in_order, labels_of, most_of, only_dataset_json
 
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "val", "valid": "val",
           "validation": "val", "dev": "val", "eval": "val", "holdout": "val"}  # fmt: skip
+TABLES = (".json", ".jsonl", ".csv", ".tsv")  # which might hold labels
 
 
 def read_folder(path, size):
@@ -31,6 +34,7 @@ def _by_folder(path, folders, files):
     if not folders:
         raise InputError(f"{path} has no class folders; put the images of each class into one of its own")
     images = images_of(files, f"{path}{os.sep}")
+    _check_unread(path, files)
     if loose := [name for name in images if "/" not in name]:
         raise InputError(f"{path / loose[0]} lies beside the class folders: put it into one of them, or move it away")
     inside = {folder: sorted(x.split("/") for x in images if x.startswith(f"{folder}/")) for folder in folders}
@@ -48,17 +52,33 @@ def _check_splits(path, inside):
         told = " and ".join(map(repr, words))
         one = path / next((folder for folder in words if words[folder] == "train"), next(iter(words)))
         raise InputError(f"{path}: {told} are parts of a dataset, not classes: give one of them, such as {one}")
+    below = {folder: dict.fromkeys(parts[1] for parts in images if len(parts) > 2) for folder, images in inside.items()}
+    alike = len({tuple(names) for names in below.values()}) == 1  # the same folders in each: perhaps the classes
     for folder, images in inside.items():
-        if images and (len(inside) == 1 or folder.lower() in SPLITS) and all(len(parts) > 2 for parts in images):
-            below = ", ".join(dict.fromkeys(parts[1] for parts in images))
-            told = f"{path}: {folder!r} has no images of its own but folders ({below:.80})"
+        parts = len(inside) == 1 or folder in words or (alike and len(below[folder]) > 1)
+        if images and parts and all(len(names) > 2 for names in images):
+            told = f"{path}: {folder!r} has no images of its own but folders ({', '.join(below[folder]):.80})"
             choice = "give it if these are the classes, or move the images up if it is a class itself"
             raise InputError(f"{told}; {choice}: {path / folder}")
 
 
 def _split(name):
-    """train, test or val where a folder's name says that: train, Testing, val2017, seg_train."""
-    return next((SPLITS[word] for word in re.findall("[a-z]+", name.lower()) if word in SPLITS), None)
+    """train, test or val where a folder's name says that: train, Testing, val2017, seg_train, trainA, testset."""
+    words = [word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", name)]
+    return next((SPLITS[word] for word in (re.sub("(?<=.)(set|data)$", "", w) for w in words) if word in SPLITS), None)
+
+
+def _check_unread(path, files):
+    """InputError where labels are sure to lie elsewhere, in a dataset.json above; a warning where they might."""
+    path = path.absolute()
+    above, text = path.with_name("dataset.json"), b""
+    with contextlib.suppress(InputError, OSError):
+        text = file_bytes(above)
+    if f'"{path.name}/'.encode() in text:
+        raise InputError(f"{above} has the labels of the images in {path}: give {path.parent}, where it lies")
+    if tables := [name for name in files if name.lower().endswith(TABLES)]:
+        told = f"{path / tables[0]} is not read: the folders' names are the classes"
+        warnings.warn(told, InputWarning, stacklevel=6)
 
 
 def _walk(root):

@@ -1,4 +1,4 @@
-"""What of many files is to be read: which are images, in which order classes stand, and what dataset.json says."""
+"""Decides which of many files are read: which are images, the order of the classes, and what dataset.json says."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def counts(name):
 
 def most_of(name):
     """How many bytes the file of this name may have: an image or a dataset.json. No bound for others, None."""
-    if PurePosixPath(name).name == "dataset.json":
+    if is_dataset_json(name):
         return MOST_LISTED
     return MOST_BYTES if name.lower().endswith(IMAGES) else None
 
@@ -83,9 +83,13 @@ def check_names(classes, where):
     return tuple(classes)
 
 
+def is_dataset_json(name):
+    return PurePosixPath(name).name.lower() == "dataset.json"
+
+
 def only_dataset_json(names, where):
-    """The one path of that file among `names`, or None; InputError where there are several."""
-    found = [name for name in names if PurePosixPath(name).name == "dataset.json"]
+    """The one path of that file, in letters of any case, among `names`, or None; InputError where there are several."""
+    found = [name for name in names if is_dataset_json(name)]
     if len(found) > 1:
         raise InputError(f"{where} holds several datasets, {found[0]} and {found[1]}: give one of them")
     return found[0] if found else None
@@ -98,7 +102,7 @@ def labels_of(text, name, names, where):
         text: the bytes of dataset.json; name: its path among `names`, the paths of all files. What it labels lies
             below its own folder.
         where: how the zip or folder is called in messages."""
-    file, base = f"{where}: {name}", name.removesuffix("dataset.json")
+    file, base = f"{where}: {name}", name[: -len("dataset.json")]
     labels, classes = _parsed(text, file, base, len(names))
     if missing := images_of([x for x in names if x not in labels], f"{where}: "):
         raise InputError(f"{file} has no label for {missing[0]} ({len(missing)} without label)")

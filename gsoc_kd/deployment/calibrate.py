@@ -1,5 +1,5 @@
-"""Calibration without real data: what INT8 costs a classifier when other images than real ones set its ranges, those
-that a few hundred images show when they are sent through it (docs/Deployment.md)."""
+"""Calibration without real data: what INT8 costs a classifier if a few hundred generated images, and not real ones, set
+the ranges of its layers (docs/Deployment.md)."""
 
 import time
 import warnings
@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..core.checks import whole
+from ..core.checks import is_word, whole
 from ..core.files import ASSETS, InputError
 from ..core.weights import network_hash, provenance
 from ..data.images import to_float
 from ..evaluation.classifier import load_classifier
+from ..evaluation.names import images_in_order, in_order
 from ..pairs.make import draw_latents
 from ..teachers.load import load_teacher
 from .export import traced
@@ -50,30 +51,42 @@ def calibrate(train, test, draws=5, images=300, seed=2000, teacher="embedded", s
         time.monotonic(),
         {"teacher": teacher, "student": student},
     )
-    generators = {name: load_teacher(ASSETS / name if one == "embedded" else one) for name, one in given.items()}
+    generators = {name: load_teacher(ASSETS / name if is_word(one, "embedded") else one) for name, one in given.items()}
     sizes = [(data.source, len(data.classes), data.resolution) for data in (train, test)]
     for name, classes, side in sizes + [(one.name, one.num_classes, one.resolution) for one in generators.values()]:
         if (classes, side) != (classifier.num_classes, classifier.resolution):
             fits = f"the classifier knows {classifier.num_classes} of {classifier.resolution}"
             raise InputError(f"{name} has {classes} classes of {side} pixels a side, {fits}")
+    if names := getattr(classifier, "classes", None):
+        train, test = (images_in_order(data, names, "the classifier") for data in (train, test))
+        generators = {name: _ordered(one, names) for name, one in generators.items()}
     whole("draws", draws)
     train.take(ceil(whole("images", images, classifier.num_classes) / classifier.num_classes))  # refuses too many
     model, rows = as_openvino(classifier), []
     exact = predictions(model, test.images)  # (N,)
     accuracy = float((exact == test.labels).mean())
-    for source, name in tqdm(SOURCES.items(), desc="INT8", unit="source"):
+    bar = tqdm(total=len(SOURCES) * draws * images, desc="INT8", unit="img")
+    for source, name in SOURCES.items():
         shown = [calibration_images(source, images, seed, d, train, generators, test.resolution) for d in range(draws)]
-        found = np.stack([predictions(quantised(model, some), test.images) for some in shown])  # (draws, N)
+        small = (quantised(model, some, bar.update) for some in shown)
+        found = np.stack([predictions(one, test.images) for one in small])  # (draws, N)
         right, same = (found == test.labels).mean(axis=1), (found == exact).mean(axis=1)  # (draws,) each
         rows.append({"source": source, "name": name})
         for key, values in (("accuracy", right), ("accuracy_lost", accuracy - right), ("agreement", same)):
             std = float(values.std(ddof=1)) if draws > 1 else None
             rows[-1][key] = {"mean": float(values.mean()), "std": std, "draws": values.round(6).tolist()}
+    bar.close()
     told = dict(accuracy=accuracy, rows=rows, test_images=len(test), images=images, draws=draws, seed=seed)
     command, data = f"calibrate({draws=}, {images=}, {seed=})", f"calibrated on {train.source}, tested on {test.source}"
     versions = {package: metadata.version(package) for package in ("torch", "openvino", "nncf")}
     networks = {"classifier": network_hash(classifier), **{name: one.digest for name, one in generators.items()}}
     return told | provenance(command, data, time.monotonic() - start, versions=versions, networks=networks)
+
+
+def _ordered(generator, names):
+    if (found := in_order(generator, names)) is None:
+        raise InputError(f"{generator.name} has the classes {generator.classes}, the classifier {tuple(names)}")
+    return found[0]
 
 
 def calibration_images(source, count=300, seed=2000, draw=0, train=None, generators=None, side=32):
@@ -116,9 +129,10 @@ def as_openvino(classifier):
         return need("openvino").convert_model(traced(FromPixels(classifier), images=some))
 
 
-def quantised(model, images):
-    """An INT8 copy of an OpenVINO model, its ranges set by `images`, uint8 (N, H, W, 3); nncf's default preset."""
-    return quantise(model, list(images[:, None]))
+def quantised(model, images, done=lambda: None):
+    """An INT8 copy of an OpenVINO model, its ranges set by `images`, uint8 (N, H, W, 3); nncf's default preset. done()
+    is called for each image."""
+    return quantise(model, list(images[:, None]), done=done)
 
 
 def ranges(model):

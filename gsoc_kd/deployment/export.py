@@ -1,7 +1,7 @@
-"""A student leaves Python: OpenVINO and ONNX files that turn latents and labels into images (docs/Deployment.md).
+"""Exports a student as an OpenVINO or ONNX file that turns latents and labels into images (docs/Deployment.md).
 
-The file holds everything between z (N, z_dim) float32, y (N,) int64 and images (N, H, W, 3) uint8, N free. What a
-caller must know stands in it too: names of the classes, sizes, precision, the hash of the student.
+The file holds everything between z (N, z_dim) float32, y (N,) int64 and images (N, H, W, 3) uint8, N free. It
+also contains what a caller must know: names of the classes, sizes, precision, the hash of the student.
 """
 
 import copy
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from ..core.checks import brief, path_of, whole
 from ..core.files import InputError, locked, replacing_file, sha256, sweep, writing
@@ -21,8 +22,10 @@ from ..core.latents import z_from
 from ..core.state import untouched
 from ..core.weights import network_hash
 from ..data.images import to_uint8
+from ..pairs.make import draw_latents
+from ..teachers.black_box import black_box
 from ..teachers.load import read_network
-from .quantise import need, quantise_generator, scaled_per_image
+from .quantise import BATCHES, need, quantise_generator, scaled_per_image
 from .runner import EMPTY, KEY, file_sum, read_notes
 
 PACKAGES = {  # what each kind of file and precision needs
@@ -43,7 +46,7 @@ class Images(nn.Module):
         return to_uint8(self.network(z, weights))  # (N, H, W, 3)
 
 
-def export(student="embedded", path="student.xml", precision: str = "fp32", seed: int = 0):
+def export(student="embedded", path="student.xml", precision: str = "fp32", seed: int = 0, progress: bool = True):
     """Writes a student as one OpenVINO model (.xml and .bin) or as one ONNX file (.onnx); returns the Path.
 
     Args:
@@ -52,6 +55,7 @@ def export(student="embedded", path="student.xml", precision: str = "fp32", seed
         precision: fp32; fp16, which halves the file; or int8, which is also faster: 8-bit convolutions but for the
             last. ONNX files are fp32.
         seed: of the latents and labels that int8 is calibrated on, a whole number from 0 on.
+        progress: shows a bar.
 
     The file carries the names of the classes: those of the folder, or of the network's attribute `classes`.
 
@@ -66,10 +70,15 @@ def export(student="embedded", path="student.xml", precision: str = "fp32", seed
         warnings.simplefilter("ignore")  # of converters, about themselves
         network = student if isinstance(student, nn.Module) else read_network(student, "student")[0]
         notes = {**_notes(network), "precision": precision, "sum": EMPTY}
+        some = torch.from_numpy(draw_latents(seed, 0, 32, network.z_dim, notes["z_from"]))
+        black_box(network)(some, torch.arange(32) % network.num_classes)  # refuses what gives no images in [-1, 1]
         with locked(path), writing(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             sweep(path.parent, glob.escape(path.name))
-            (_write_onnx if path.suffix == ".onnx" else _write_openvino)(Images(network), path, notes, seed)
+            parts = 3 + BATCHES * (precision == "int8")  # a graph, a model, its calibration, a file
+            with tqdm(total=parts, desc=f"export {precision}", unit="part", leave=False, disable=not progress) as bar:
+                write = _write_onnx if path.suffix == ".onnx" else _write_openvino
+                write(Images(network), path, notes, seed, bar.update)
     return path
 
 
@@ -110,25 +119,32 @@ def _examples(images):
     return {"z": torch.zeros(3, images.network.z_dim, dtype=torch.float32), "y": torch.zeros(3, dtype=torch.int64)}
 
 
-def as_openvino(images, precision="fp32", seed=0):
-    """`Images` as an OpenVINO model: z (any N, z_dim), and no other width, and y (N,) in, images out."""
+def as_openvino(images, precision="fp32", seed=0, done=lambda: None):
+    """`Images` as an OpenVINO model: z (any N, z_dim), and no other width, and y (N,) in, images out. done() is called
+    after each part of the work."""
     network, ov = images.network, need("openvino")
     if precision == "int8":
         scaled_per_image(network)
-    model = ov.convert_model(traced(images, **_examples(images)))
+    program = traced(images, **_examples(images))
+    done()
+    model = ov.convert_model(program)
+    done()
     for port, name in zip([*model.inputs, *model.outputs], ("z", "y", "images")):
         port.set_names({name})
     model.reshape({"z": [-1, network.z_dim], "y": [-1]})
-    return quantise_generator(model, network, seed) if precision == "int8" else model
+    return quantise_generator(model, network, seed, done) if precision == "int8" else model
 
 
-def _write_onnx(images, path, notes, seed):
+def _write_onnx(images, path, notes, seed, done):
     names = {"input_names": ["z", "y"], "output_names": ["images"]}
     program = traced(images, **_examples(images))
+    done()
     model = torch.onnx.export(program, **names, dynamo=True, verbose=False).model_proto
+    done()
     need("onnx").helper.set_model_props(model, {KEY: json.dumps(notes)})
     with replacing_file(path) as temporary:
         temporary.write_bytes(_sealed(model.SerializeToString()))
+    done()
 
 
 def _sealed(data):
@@ -136,10 +152,10 @@ def _sealed(data):
     return data.replace(EMPTY.encode(), file_sum(data, EMPTY).encode())
 
 
-def _write_openvino(images, path, notes, seed):
+def _write_openvino(images, path, notes, seed, done):
     """Both files are written beside and renamed, the xml first: it knows its bin by hash, so that a mixed pair is
     refused, and `load_exported` finds the bin of a writer that was killed between both."""
-    ov, model = need("openvino"), as_openvino(images, notes["precision"], seed)
+    ov, model = need("openvino"), as_openvino(images, notes["precision"], seed, done)
     folder = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -155,5 +171,6 @@ def _write_openvino(images, path, notes, seed):
         made.write_bytes(_sealed(made.read_bytes()))
         os.replace(made, path)
         os.replace(made.with_suffix(".bin"), path.with_suffix(".bin"))
+        done()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A student for everybody: its folder on the Hugging Face Hub, with a model card (docs/Deployment.md)."""
+"""Uploads the folder of a student to the Hugging Face Hub, with a model card (docs/Deployment.md)."""
 
 import re
 import tempfile
@@ -11,6 +11,7 @@ from safetensors import safe_open
 from torch import nn
 
 from ..core import hub
+from ..core.checks import path_of
 from ..core.figures import class_grid, save_png
 from ..core.files import ASSETS, InputError, read_json
 from ..core.state import untouched
@@ -83,7 +84,7 @@ def push(run, name: str, license: str | None = None, scores=None, private: bool 
     network, told, dtype = _read(getattr(run, "folder", run))
     if isinstance(command := told.get("command"), str):
         told["command"] = command.replace(f"{Path.home()}/", "~/")  # nobody's business
-    scores = read_json(scores) if isinstance(scores, str | Path) else scores
+    scores = read_json(path_of(scores, "scores")) if isinstance(scores, str | Path) else scores
     scores = told.get("scores") if scores is None else scores
     if scores is None and (network.classes, network.resolution) == (CIFAR10_CLASSES, 32):
         scores = evaluate(network)
@@ -123,7 +124,7 @@ def _read(source):
     path, _ = find(source, "student")
     network, told, dtype = read_network(source, "student")[0], {}, None
     if path.is_dir():
-        told = read_json(path / "provenance.json") if (path / "provenance.json").is_file() else {}
+        told = read_json(path / "provenance.json", check=True) if (path / "provenance.json").is_file() else {}
         with safe_open(path / "model.safetensors", "pt") as file:
             stored = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
         dtype = torch.float16 if "F16" in stored else None

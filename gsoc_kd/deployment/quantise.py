@@ -1,4 +1,4 @@
-"""Eight bits: what of a network gets them, and what sets their ranges (docs/Deployment.md)."""
+"""INT8: which parts of a network are quantised, and how their ranges are measured (docs/Deployment.md)."""
 
 import contextlib
 import importlib
@@ -19,6 +19,7 @@ CONVOLUTIONS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "G
 PASSING = {  # operations that only move or cut off numbers: 8 bits may go through them on the way to a convolution
     "Clamp", "Concat", "Interpolate", "MaxPool", "Pad", "Relu", "Reshape", "Split", "Squeeze", "StridedSlice",
     "Transpose", "Unsqueeze", "VariadicSplit"}  # fmt: skip
+BATCHES = 8  # of latents, that a generator's ranges are measured on
 SCALES = 0.01, 100.0  # of z, between which a network may tell lengths apart
 
 
@@ -31,14 +32,20 @@ def need(name):
         raise InputError(f'{name} is not installed; get it with: pip install "gsoc-kd[deploy]"') from None
 
 
-def quantise(model, data, kinds=(), names=(), correct_bias=True):
+def quantise(model, data, kinds=(), names=(), correct_bias=True, done=lambda: None):
     """An 8-bit copy of an OpenVINO model by nncf's default preset, its ranges set by `data`, a list of inputs. `kinds`
-    and `names` of operations stay in float; correct_bias: biases make up for what rounding moves means by."""
+    and `names` of operations stay in float; correct_bias: biases make up for what rounding moves means by. done() is
+    called for each input that nncf has taken."""
     nncf = need("nncf")
     scope = nncf.IgnoredScope(types=list(kinds), names=list(names), validate=False)
     options = nncf.AdvancedQuantizationParameters(disable_bias_correction=not correct_bias)
+
+    def taken(given):
+        done()
+        return given
+
     with untouched(), without_bars():  # nncf draws numbers
-        data, count = nncf.Dataset(data), len(data)
+        data, count = nncf.Dataset(data, taken), len(data)
         return nncf.quantize(model, data, subset_size=count, ignored_scope=scope, advanced_parameters=options)
 
 
@@ -55,14 +62,14 @@ def without_bars():
         track_progress.Progress = bar
 
 
-def quantise_generator(model, network, seed=0):
+def quantise_generator(model, network, seed=0, done=lambda: None):
     """The OpenVINO model of a network with its convolutions in 8 bits, ranges measured on 2,000 latents and uniformly
-    drawn labels alone. All else stays in float (`in_float`)."""
+    drawn labels alone. All else stays in float (`in_float`). done() is called BATCHES times."""
     kinds, names = in_float(model)
-    return quantise(model, calibration_inputs(network, seed), kinds, names, correct_bias=False)
+    return quantise(model, calibration_inputs(network, seed), kinds, names, correct_bias=False, done=done)
 
 
-def calibration_inputs(generator, seed=0, count=8, batch=250):
+def calibration_inputs(generator, seed=0, count=BATCHES, batch=250):
     """What a generator's ranges are measured on: `count` dicts of z (batch, z_dim) float32 and y (batch,) int64."""
     rng = np.random.default_rng(seed)
     latents = [_latents(generator, seed, i, batch) for i in range(count)]

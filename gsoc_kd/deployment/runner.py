@@ -24,11 +24,15 @@ class Runner(Teacher):
     """An exported student as a Teacher: `runner(z, y)` -> numpy uint8 (N, H, W, 3), any N. It also has `path`,
     `precision`, `device` and `model`, OpenVINO's compiled model; `digest` is the hash of the student."""
 
-    def __init__(self, path, model, notes, device="CPU"):
-        self.path, self.model, self.device, self.precision = path, model, device, notes["precision"]
+    def __init__(self, path, model, notes, device="CPU", threads=None):
+        self.path, self.model, self.device, self.threads = path, model, device, threads
+        self.precision = notes["precision"]
         classes, name = notes["classes"], f"{path.stem} ({notes['precision']})"
         sizes = notes["z_dim"], len(classes), notes["resolution"]
         super().__init__(self._draw, *sizes, classes, name, notes["hash"], z_from=notes["z_from"])
+
+    def __reduce__(self):
+        return load_exported, (self.path.absolute(), self.threads, self.device)  # OpenVINO's models stay where they are
 
     def _draw(self, z, y):
         parts = zip(z.split(BATCH), y.split(BATCH))
@@ -67,7 +71,7 @@ def load_exported(path, threads=None, device="CPU"):
     if shapes != {"z": f"[?,{notes['z_dim']}]", "y": "[?]", "images": f"[?,{side},{side},3]"}:
         raise InputError(f"{path} does not fit what it says of itself; export again")
     try:
-        return Runner(path, core.compile_model(model, device, options), notes, device)
+        return Runner(path, core.compile_model(model, device, options), notes, device, threads)
     except RuntimeError as error:
         raise InputError(f"{path} cannot run on the device {device} ({_last(error)}); give another one") from None
 

@@ -1,4 +1,4 @@
-"""Networks that see images for the scores: the evaluation classifier, and the one of published FID.
+"""The networks whose features the scores use: the evaluation classifier, and the one of published FID.
 
 The classifier is trained on real images only (tools/assets.py); no generator ever trains against it.
 """
@@ -19,6 +19,7 @@ from ..data.images import CIFAR10_CLASSES, to_float
 from .names import images_in_order
 
 EMBEDDED = ASSETS / "classifier"
+LARGEST = 1 << 28  # bytes of a file with weights; Inception's has 95 million
 
 
 class Classifier(nn.Module):
@@ -118,6 +119,8 @@ class InceptionFeatures(nn.Module):
                 path = f"{torch.hub.get_dir()}/checkpoints/{url.rsplit('/', 1)[1]}"
                 torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
             path = path_of(path)
+            if not path.is_file() or path.stat().st_size > LARGEST:
+                raise OSError(f"no file of at most {LARGEST:,} bytes")
             self.digest, state = sha256(path), torch.load(path, map_location="cpu", weights_only=True)
             with patch.object(inception, "load_state_dict_from_url", lambda *args, **kwargs: state):  # no download
                 self.body = inception.InceptionV3(resize_input=True, normalize_input=False)

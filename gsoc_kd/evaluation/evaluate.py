@@ -73,7 +73,7 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, te
     reference = reference if known is None else known.reference
     images, labels = generate_images(box, per_class, seed, batch, progress=say("generate images"))
     found, logits = features(images, classifier, progress=say("classifier sees images"))  # (N, D), (N, C)
-    scores, shown = classifier_scores(reference, found, logits, labels, classifier), None
+    scores, shown = classifier_scores(reference, found, logits, labels, classifier, say("scores")), None
     if teacher is not None:
         shown = Shown.by(teacher, per_class, seed, batch, box.z_from, progress=say("teacher generates"))
         scores |= compare(shown, images, found, teacher, classifier, seed)
@@ -128,7 +128,7 @@ def _check_counts(real, per_class, inception, test, neighbours, classifier, num_
     """Refuses, before an image is generated, counts that are too small for a score."""
     fid_width, width = 0 if inception is None else InceptionFeatures.feature_width, classifier.feature_width
     need = max(width + 1, *(-(-images // num_classes) for images in (1000, fid_width + 1)))
-    why = f"{width} features a class, subsets of 1,000 images"
+    why = f"{width} features per class, subsets of 1,000 images"
     why += f", {fid_width:,} Inception features" if fid_width else ""
     counts = {} if real is None else real.counts()
     given = {f"per_class={per_class}": per_class}
@@ -137,5 +137,5 @@ def _check_counts(real, per_class, inception, test, neighbours, classifier, num_
     if fewest < need:
         raise InputError(f"too few images: {told}, but {why} need at least {need} of each class")
     if test is None and neighbours is not None and min(counts.values()) < 2 * per_class:
-        needs = f"neighbours need test=, or {2 * per_class:,} real images a class, half of them to compare with"
+        needs = f"neighbours need test=, or {2 * per_class:,} real images per class, half of them to compare with"
         raise InputError(f"too few images: {needs}, and {real.source} has fewer; give test= or a smaller per_class")

@@ -1,4 +1,4 @@
-"""A generator as it is given away: rounded to float16, with its scores in its provenance."""
+"""Publishes a generator: rounded to float16, with its scores in its provenance."""
 
 import torch
 
@@ -17,7 +17,7 @@ def publish(run, folder, scored=True):
     else in `folder`."""
     source, folder = path_of(run), network_folder(folder)  # refused before the long work
     source = source if (source / "model.safetensors").is_file() else source / "generator"
-    network, origin = load_network(source, GENERATORS).half().float(), read_json(source / "provenance.json")
+    network, origin = load_network(source, GENERATORS).half().float(), read_json(source / "provenance.json", check=True)
     generator = from_network(network, "generator", classes=origin.get("classes"))  # rounded, as it will be loaded
     scores = evaluate(generator, teacher=own_teacher(origin)) if scored else None
     save_network(network, folder, {**origin, "hash": network_hash(network), "scores": scores}, torch.float16)

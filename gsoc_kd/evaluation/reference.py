@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ..core.files import ASSETS, InputError, read_json, replacing_file, sha256, write_json
 from ..core.weights import network_hash, provenance
@@ -43,13 +44,13 @@ def reference_of(real, found, labels, digest):
     return Reference(overall, per_class, kept, tuple(real.classes), real.resolution, real.source, digest)
 
 
-def classifier_scores(reference, found, logits, labels, classifier):
+def classifier_scores(reference, found, logits, labels, classifier, progress=None):
     """All scores on the classifier's features (N, D) and logits (N, C) of images for which `labels` (N,) were asked.
 
     Returns a dict: cifar_fd and its two terms, cifar_fd_mean and cifar_fd_cov; cifar_fd_per_class; cifar_kid {mean,
     std}; cifar_precision, cifar_recall, cifar_density, cifar_coverage and cifar_precision_recall_images (generated, and
     as many real ones, that these four are of); cifar_is {mean, std}, class_accuracy and class_accuracy_per_class,
-    these three None where the classes are not the classifier's."""
+    these three None where the classes are not the classifier's. progress: text of a bar."""
     names = reference.classes
     by_class = [found[labels == c] for c in range(len(names))]
     kept = reference.features.reshape(len(names), -1, found.shape[1])  # (C, each, D)
@@ -57,11 +58,16 @@ def classifier_scores(reference, found, logits, labels, classifier):
     ours = np.concatenate([f[:each] for f in by_class])
     real = kept[:, :each].reshape(len(ours), -1)
     of_class = [statistics(f, f"images of {name!r}") for f, name in zip(by_class, names)]
-    scores = frechet_scores("cifar_fd", statistics(found), reference.overall)
-    scores["cifar_fd_per_class"] = dict(zip(names, map(frechet_distance, of_class, reference.per_class)))
-    scores["cifar_kid"] = kernel_distance(found, reference.features)
-    scores |= zip(("cifar_precision", "cifar_recall"), precision_recall(real, ours))
-    scores |= zip(("cifar_density", "cifar_coverage"), density_coverage(real, ours))
+    with tqdm(total=4, desc=progress, unit="score", leave=False, disable=progress is None) as bar:
+        scores = frechet_scores("cifar_fd", statistics(found), reference.overall)
+        scores["cifar_fd_per_class"] = dict(zip(names, map(frechet_distance, of_class, reference.per_class)))
+        bar.update()
+        scores["cifar_kid"] = kernel_distance(found, reference.features)
+        bar.update()
+        scores |= zip(("cifar_precision", "cifar_recall"), precision_recall(real, ours))
+        bar.update()
+        scores |= zip(("cifar_density", "cifar_coverage"), density_coverage(real, ours))
+        bar.update()
     scores |= {"cifar_precision_recall_images": len(ours)}
     scores |= dict.fromkeys(("cifar_is", "class_accuracy", "class_accuracy_per_class"))
     if known := matching(getattr(classifier, "classes", CIFAR10_CLASSES), names):
@@ -92,7 +98,8 @@ class RealImages:
         self.reference = reference_of(real, self.found[: self.count], real.labels, network_hash(classifier))
         if self.held is not None:
             against = reference_of(real, self.found[self.rest], labels[self.rest], None)
-            scores = classifier_scores(against, self.found[self.held], logits[self.held], labels[self.held], classifier)
+            of_held = self.found[self.held], logits[self.held], labels[self.held]
+            scores = classifier_scores(against, *of_held, classifier, say("scores of real images"))
             split = f"held out of {real.source}" if test is None else test.source
             self.reference = replace(self.reference, lower_bound={"split": split, "images": len(self.held), **scores})
 
@@ -130,13 +137,13 @@ def write_arrays(path, arrays, about, command):
     with replacing_file(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
     about = about | provenance(command, about["train"]["split"]) | {"sha256": sha256(path)}
-    write_json(Path(path).with_suffix(".json"), about)
+    write_json(Path(path).with_suffix(".json"), about, check=True)
 
 
 def read_arrays(path, remake):
     """({name: array}, about) that `write_arrays` wrote. InputError, which ends with `remake`: missing or changed."""
-    about = read_json(Path(path).with_suffix(".json"))
-    if not Path(path).is_file() or not isinstance(about, dict) or sha256(path) != about.get("sha256"):
+    about = read_json(Path(path).with_suffix(".json"), check=True)
+    if not Path(path).is_file() or sha256(path) != about.get("sha256"):
         described = Path(path).with_suffix(".json").name
         raise InputError(f"{path} is not the file that {described} describes; restore both, or {remake}")
     with np.load(path) as arrays:

@@ -26,7 +26,7 @@ def cost(network):
 
 def rows(generators, scores):
     """Rows for `table` of {name: generator} and {name: its scores}; their speeds are measured in turn (timing.py)."""
-    rates = speeds(generators)
+    rates = speeds(generators, progress="measure speed")
     return [{"name": name, **cost(one), "images_per_second": rates[name], **scores[name]}
             for name, one in generators.items()]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What may take long is computed in a thread, and of many requests only the newest (`Newest`)."""
+"""Computes slow things in a thread, and of many requests only the newest (`Newest`)."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Widgets for one question each, a line in a notebook: truncation, a training frame by frame, two exported files."""
+"""Small widgets that answer one question each: truncation, a training frame by frame, two exported files."""
 
 import copy
 import json

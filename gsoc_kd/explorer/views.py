@@ -1,5 +1,5 @@
-"""What the widgets show, as bytes and HTML: enlarged images, differences, bars of a classifier, a wall of buttons. And
-how the explorer's widgets stand on the page."""
+"""What the widgets show, as bytes and HTML: enlarged images, differences, bars of a classifier, a wall of buttons, and
+the layout of the explorer."""
 
 import base64
 import io

@@ -128,6 +128,8 @@ class _Explorer:
             self.show_teacher(self.draw_teacher(point, self.teacher.psi))
         with self.at_once():
             self.parts.label.value = label
+            if self.parts.to.value == label:  # else mix would lead nowhere
+                self.parts.to.value = (label + 1) % len(self.names)
             if seed is not None:
                 self.parts.seed.value = seed
                 self.parts.mix.value = self.parts.walk.value = 0.0

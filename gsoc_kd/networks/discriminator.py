@@ -1,4 +1,4 @@
-"""What generators train against (docs/Objectives.md).
+"""The discriminators that generators train against (docs/Objectives.md).
 
 A discriminator takes images x (N, 3, R, R) in [-1, 1] and labels y, (N,) int64 or (N, C) weights, and returns logits
 (N,) and the maps of its convolutions, on which the feature loss is computed."""

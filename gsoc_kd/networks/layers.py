@@ -1,4 +1,4 @@
-"""What generators are made of, and what goes into them (docs/Student-Network.md)."""
+"""Layers of the generators, and checks of their inputs (docs/Student-Network.md)."""
 
 import contextlib
 import contextvars

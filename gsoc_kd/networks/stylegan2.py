@@ -122,7 +122,8 @@ class StyleGAN2Generator(nn.Module):
         self.config = dict(z_dim=z_dim, w_dim=w_dim, num_classes=num_classes, resolution=resolution)
         self.config |= dict(channel_base=channel_base, channel_max=channel_max, mapping_layers=mapping_layers)
         check_sizes(self.config, num_classes=0, resolution=4, channel_base=resolution)
-        if clamp is not None and not (type(clamp) is not bool and isinstance(clamp, numbers.Real) and clamp > 0):
+        known = type(clamp) is not bool and isinstance(clamp, numbers.Real) and 0 < clamp < math.inf
+        if clamp is not None and not known:
             raise InputError(f"clamp is {clamp!r}; give a positive number, or None for no clamp")
         self.config["clamp"] = clamp
         self.z_dim, self.num_classes, self.resolution = z_dim, num_classes, resolution

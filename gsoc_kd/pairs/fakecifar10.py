@@ -69,6 +69,8 @@ def _files(source):
     numbers = {_number("class", "", folder.name): folder for folder in entries}
     if None in numbers:
         raise InputError(f"{numbers[None]} is not named class_ and a number, as all folders must be: move it away")
+    if not numbers:
+        raise InputError(f"{source} holds no folder class_0, as pairs of 2022 do; give the one that does")
     if missing := [y for y in range(len(numbers)) if y not in numbers]:
         raise InputError(f"{source / f'class_{missing[0]}'} is missing: classes count from 0, and none may be left out")
     files, listing = [], hashlib.sha256()

@@ -15,6 +15,7 @@ import numpy as np
 from ..core.checks import path_of
 from ..core.files import InputError, locked, read_json, real, replacing_folder, sha256, write_json, writing
 from ..core.latents import SAMPLERS
+from ..data.listing import check_names
 
 FORMAT = 1
 FILES = {"images.npy": np.uint8, "labels.npy": np.int64, "latents.npy": np.float16}
@@ -80,11 +81,12 @@ def load_pairs(path, verify: bool = True):
         raise InputError(f"{about} states format {manifest['format']}, but this version reads {FORMAT}: {AGAIN}")
     if manifest["z_from"] not in SAMPLERS:
         raise InputError(f"{about}: field 'z_from' must be one of {', '.join(SAMPLERS)}: {AGAIN}")
-    if not manifest["classes"] or not all(isinstance(name, str) for name in manifest["classes"]):
-        raise InputError(f"{about}: field 'classes' must be names: {AGAIN}")
     for name in FILES:
         arrays[name] = open_array(path / name)
-        if verify and sha256(path / name) != manifest["sha256"].get(name):
+        if len(arrays[name]) != manifest["count"]:  # before all of it is read
+            raise InputError(f"{path / name} has {len(arrays[name])} rows, {about} says {manifest['count']}: {AGAIN}")
+    for name in FILES if verify else ():
+        if sha256(path / name) != manifest["sha256"].get(name):
             raise InputError(f"{path / name} is not the file of the manifest (its sha256 differs): {AGAIN}")
     _check(path, arrays, manifest["classes"])
     images, labels, latents = arrays.values()
@@ -161,7 +163,10 @@ def open_array(file):
     try:
         if not file.is_file():
             raise OSError("no such file")
-        return np.lib.format.open_memmap(file, mode="c")
+        array = np.lib.format.open_memmap(file, mode="c")
+        if not array.ndim or file.stat().st_size != array.offset + array.nbytes:
+            raise OSError("it is not as long as it says")
+        return array
     except Exception as error:  # noqa: BLE001  what a damaged header makes numpy raise cannot be listed
         told = "".join(filter(str.isprintable, str(error)))[:200]
         raise InputError(f"{file} is missing or cannot be read ({told}): {AGAIN}") from None
@@ -176,8 +181,7 @@ def _check(where, arrays, classes):
         if array.dtype != dtype or not fits or array.size == 0 or len(array) != len(images):
             expected = f"{np.dtype(dtype)} {form} with the same N > 0 in all three"
             raise InputError(f"{where}: {name} is {array.dtype} {array.shape}, expected {expected}")
-    if len(set(map(str, classes))) != len(classes):
-        raise InputError(f"{where}: two classes have the same name: {classes}")
+    check_names(classes, f"{where}: classes")
     if len(bad := np.flatnonzero((labels < 0) | (labels >= len(classes)))):
         raise InputError(f"{where}: labels.npy holds {labels[bad[0]]} in row {bad[0]}, not 0 to {len(classes) - 1}")
     if len(bad := np.flatnonzero(~np.isfinite(latents.sum(axis=1, dtype=np.float32)))):

@@ -13,9 +13,10 @@ from torch import nn
 from ..core.checks import pick_device, whole
 from ..core.files import InputError
 from ..core.latents import SAMPLERS, z_from
-from ..core.state import evaluating, untouched
+from ..core.state import as_imported, evaluating, untouched
 from ..core.weights import network_hash
 from ..data.images import to_uint8
+from ..data.listing import check_names
 from ..networks.layers import LARGEST_Z
 from ..networks.stylegan2 import StyleGAN2Generator
 
@@ -59,7 +60,8 @@ class Teacher:
         names = range(self.num_classes) if self.classes is None else self.classes
         self.classes = tuple(map(str, names)) if isinstance(names, Iterable) else (str(names),)
         if not len(self.classes) == len(set(self.classes)) == self.num_classes:
-            raise InputError(f"classes must be {self.num_classes} different names, one a class; got {self.classes}")
+            raise InputError(f"classes must be {self.num_classes} different names, one per class; got {self.classes}")
+        check_names(self.classes, f"classes of {self.name!r}")
 
     def __repr__(self):
         size = f"{self.resolution}x{self.resolution} pixels, z of {self.z_dim}"
@@ -151,19 +153,10 @@ class Images:
         self.fits = False  # whether an image had a dark place, which values in 0..1 or 0..255 never have
 
     def __call__(self, z, y):
-        device, dtype = (
-            next((p.device for p in self.network.parameters()), torch.device("cpu")),
-            torch.get_default_dtype(),
-        )
-        if dtype != torch.float32:
-            torch.set_default_dtype(torch.float32)
-        try:
-            with evaluating(self.network), torch.inference_mode(), in_half(device, self.half):
-                parts = zip(z.split(self.batch), y.split(self.batch))
-                return torch.cat([self._checked(part.to(device), labels.to(device)) for part, labels in parts])
-        finally:
-            if dtype != torch.float32:
-                torch.set_default_dtype(dtype)
+        device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
+        with as_imported(), evaluating(self.network), torch.inference_mode(), in_half(device, self.half):
+            parts = zip(z.split(self.batch), y.split(self.batch))
+            return torch.cat([self._checked(part.to(device), labels.to(device)) for part, labels in parts])
 
     def _checked(self, z, y):
         x = self.network(z, y, **self.options)  # (<= batch, 3, H, W)

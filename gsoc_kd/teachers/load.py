@@ -1,5 +1,6 @@
 """Teachers and students by name: the bundled ones, folders of ours, a run's folder, files of others, the Hub."""
 
+import os
 import re
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def read_network(source, kind):
             run = "a run's folder has a network under generator/ once its training has finished"
             raise InputError(f"{source} is not the folder of a network: {' and '.join(missing)} missing ({run})")
         network, about = load_network(path, GENERATORS), path / "provenance.json"
-        told = read_json(about, check=True) if about.is_file() else {}
+        told = read_json(about, check=True) if os.path.lexists(about) else {}
     cifar10 = re.search("cifar-?10(?!0)", f"{told.get('data')} {told.get('source')}".lower())
     guessed = CIFAR10_CLASSES if cifar10 and network.num_classes == 10 else None
     network.classes = _names(path, told.get("classes"), network.num_classes) or guessed  # they travel with the network

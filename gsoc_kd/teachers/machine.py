@@ -1,5 +1,5 @@
-"""A machine for pickles, with the few instructions that StyleGAN2-ADA's files use. What may be called, and what the
-calls give, is said by whoever runs it (inert.py): nothing else exists for a pickle."""
+"""Interprets pickles, with the few instructions that StyleGAN2-ADA's files use. The caller (inert.py) says which names
+exist and what their calls return: nothing else exists for a pickle."""
 
 import pickletools
 import time

@@ -1,4 +1,4 @@
-"""Steps on the device: networks as a step calls them, gradients that lie still, blocks of steps as one CUDA graph.
+"""Steps on the device: networks as a step calls them, gradients in fixed memory, blocks of steps as one CUDA graph.
 
 Nothing here knows of GANs or of teachers: a task says what a step is (loop.py says what a task has).
 """
@@ -52,6 +52,12 @@ class Nets:
 
     def state(self):
         return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def most(self):
+        """Bytes that a checkpoint of these networks may have: Adam keeps two numbers beside each weight."""
+        networks = [part for part in self.parts.values() if isinstance(part, torch.nn.Module)]
+        tensors = [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
+        return 4 * sum(tensor.numel() * tensor.element_size() for tensor in tensors) + (1 << 26)
 
     def load(self, state):
         """Before a graph is captured: it replaces the optimizers' tensors. Their settings stay this run's own: a stored

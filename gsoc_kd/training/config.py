@@ -1,4 +1,4 @@
-"""What both configs share: presets, checks, and the flags that lead back to them."""
+"""What both configs share: presets, checks, and the command line that gives the same config."""
 
 import shlex
 import typing

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 import torch.nn.functional as F
 
+from ..core.checks import whole
 from ..core.files import InputError, sha256
 from ..core.latents import sample
 from ..data.images import LabelledImages, load_images, to_float
@@ -46,7 +47,7 @@ class DistillConfig:
 
     kimg: float = 320  # pairs shown, in thousands
     tick_kimg: float = 8  # a checkpoint, a line of statistics and a frame of animation every so many thousand pairs
-    batch: int = 64  # pairs a step, over all processes
+    batch: int = 64  # pairs per step, over all processes
     student: str = "conv"  # conv: ConvGenerator; distylegan: the 2022 student of width 256
     widths: tuple[int, ...] = (64, 64, 40, 28)  # conv: channels at 4x4, 8x8, ... pixels
     embed_dim: int = 32  # conv: width of the class embedding
@@ -54,22 +55,22 @@ class DistillConfig:
     block: str = "conv"  # conv: "conv", or "residual" for TinyGAN's block
     disc: str = "projection"  # projection: ProjectionDiscriminator; distylegan: the 2022 discriminator
     disc_width: int = 32  # the discriminator's channels after its first convolution
-    r1: float = 0.1  # gamma, of the gradient penalty on the teacher's images; 0: none
-    feature_weight: float = 1.0  # of the feature loss, L1 between the discriminator's maps
-    pixel_weight: float = 1.0  # lambda 1, of the pixel loss
-    adversarial_weight: float = 0.1  # lambda 2, of the student's hinge loss on the noise of the pairs
-    gan_weight: float = 0.0  # lambda 3, of the student's hinge loss on fresh noise; counts only with real images
-    disc_gan_weight: float = 0.0  # lambda 4, of the discriminator's hinge loss on real images; only with real images
+    r1: float = 0.1  # gamma, weight of the gradient penalty on the teacher's images; 0: none
+    feature_weight: float = 1.0  # lambda 0, weight of the feature loss, L1 between the discriminator's maps
+    pixel_weight: float = 1.0  # lambda 1, weight of the pixel loss
+    adversarial_weight: float = 0.1  # lambda 2, weight of the student's hinge loss on the noise of the pairs
+    gan_weight: float = 0.0  # lambda 3, weight of the student's hinge loss on fresh noise; only with real images
+    disc_gan_weight: float = 0.0  # lambda 4, weight of the discriminator's hinge loss on real images, if there are any
     adversarial_every: int = 1  # the student's two hinge losses count every so many steps
     lr: float = 5e-4  # Adam's learning rate for the student
     disc_lr: float = 5e-4  # Adam's learning rate for the discriminator
     lr_hold: float = 1.0  # share of the run (of its kimg or minutes) at the full learning rates; then they fall
     lr_end: float = 0.05  # ... linearly to this share of themselves
     betas: tuple[float, float] = (0.5, 0.99)  # Adam's averaging
-    ema: float = 0.998  # a step's share that the averaged student keeps of itself, after a ramp from 0
+    ema: float = 0.998  # share of itself that the averaged student keeps in a step, after a ramp from 0
     shift: int = 3  # augmentation of what the discriminator sees: shift by at most so many pixels
     brightness: float = 0.2  # augmentation of what the discriminator sees: brightness plus or minus so much
-    seed: int = 0  # of weights, order, fresh noise and augmentation
+    seed: int = 0  # seed of weights, order, fresh noise and augmentation
     bfloat16: bool | None = None  # mixed precision; None: where the device gains from it
 
     @classmethod
@@ -85,6 +86,7 @@ class DistillConfig:
             choices={"student": ("conv", "distylegan"), "disc": ("projection", "distylegan")})  # fmt: skip
         if not max(self.feature_weight, self.pixel_weight, self.adversarial_weight, self.gan_weight) > 0:
             raise InputError("DistillConfig: all weights of the student's loss are 0; nothing would be learned")
+        whole("DistillConfig.adversarial_every", self.adversarial_every, 1, 1000)  # chance is drawn for all of a round
 
 
 def distill_step(nets, c, x_teacher, y, z, augmentation, adversarial, r1, descend_disc, descend):

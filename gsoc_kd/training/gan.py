@@ -1,4 +1,4 @@
-"""A teacher from real images, for whoever has no official file: a GAN (docs/Teacher-Network.md)."""
+"""Pretraining: a GAN becomes a teacher, from real images (docs/Teacher-Network.md)."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -37,7 +37,7 @@ class PretrainConfig:
 
     kimg: float = 2000  # real images shown, in thousands
     tick_kimg: float = 20  # a checkpoint, a line of statistics and a frame of animation every so many thousand images
-    batch: int = 64  # images a step, over all processes
+    batch: int = 64  # images per step, over all processes
     z_dim: int = 128  # width of the latents
     architecture: str = "conv"  # of the generator: "conv" (ConvGenerator) or "stylegan2"
     widths: tuple[int, ...] = (192, 128, 96, 48)  # conv: the generator's channels at 4x4, 8x8, ... pixels
@@ -55,10 +55,10 @@ class PretrainConfig:
     lr_end: float = 0.05  # ... linearly to this share of themselves
     r1: float = 0.1  # gamma, the weight of the gradient penalty on real images
     betas: tuple[float, float] = (0.0, 0.99)  # Adam's averaging
-    ema: float = 0.999  # a step's share that the averaged generator keeps of itself, after a ramp from 0
+    ema: float = 0.999  # share of itself that the averaged generator keeps in a step, after a ramp from 0
     shift: int = 3  # augmentation: shift by at most so many pixels
     brightness: float = 0.5  # augmentation: brightness plus or minus so much
-    seed: int = 0  # of weights, latents, order and augmentation
+    seed: int = 0  # seed of weights, latents, order and augmentation
     bfloat16: bool | None = None  # mixed precision; None: where the device gains from it
 
     @classmethod

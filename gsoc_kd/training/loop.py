@@ -1,4 +1,4 @@
-"""The one training loop: a task says what a step is, everything else is here, once (docs/Training.md).
+"""The training loop: a task defines the step, and everything else is here (docs/Training.md).
 
 A task has `verb`, `unit` (what a step sees: "pair" or "img"), `config`, `steps` (of the run), `tick` (steps from one to
 the next) and `period` (steps of a block), and
@@ -62,8 +62,8 @@ def train(task, out, device=None, minutes=None, on_tick=None, timer=time.monoton
 def _train(task, accelerator, nets, notes, out, minutes, on_tick, timer, graph):
     with accelerator.main_process_first():
         config = {"verb": task.verb, **task.identity()}
-        folder = runs.open_folder(out, config, accelerator.is_main_process, task.steps)
-    state = runs.load_checkpoint(folder, nets.load)
+        folder = runs.open_folder(out, config, accelerator.is_main_process, task.steps, nets.most())
+    state = runs.load_checkpoint(folder, nets.load, nets.most())
     first, stats = (state["step"], state["stats"]) if state else (0, [])
     if accelerator.is_main_process:
         runs.write_stats(folder, stats)
@@ -72,6 +72,9 @@ def _train(task, accelerator, nets, notes, out, minutes, on_tick, timer, graph):
     blocks, batch = Blocks(task, nets, accelerator, graph), task.config.batch
     clock = Clock(timer, stats[-1]["seconds"] if stats else 0.0, minutes, accelerator)
     used, ticked = clock.used(), first
+    if used >= 1 and stats[-2:-1] and stats[-2]["seconds"] >= 60 * minutes:  # else it stopped at its first tick after
+        raise InputError(f"{folder} holds a run of {stats[-1]['seconds'] / 60:.3g} minutes, more than minutes "
+                         f"{minutes:g}; ask for as many, or give another folder")  # fmt: skip
     stop, unit = task.steps if used < 1 or not first else first, task.period if graph else 1
     hidden, words = not accelerator.is_main_process, dict(desc=task.verb, unit=task.unit)
     bar = tqdm(total=task.steps * batch, initial=first * batch, disable=hidden, **words)

@@ -2,8 +2,8 @@
 
 config.json               what was asked for; a run never resumes under another config
 checkpoint.pt             tensors and numbers to continue from; checkpoint.previous.pt is the one before
-stats.jsonl               a line a tick: images seen, losses, images a second; tensorboard/ too, if installed
-animation/000012.png, animation.gif a grid of the averaged generator's images a tick
+stats.jsonl               a line for each tick: images seen, losses, images per second; tensorboard/ too, if installed
+animation/000012.png      a grid of the averaged generator's images for each tick; animation.gif at the end
 generator/                the averaged generator: config.json, model.safetensors, provenance.json
 
 Each carries a checksum, which is compared when it is read: JSON files and the lines of stats.jsonl as `checksum`, a
@@ -28,6 +28,7 @@ import torch
 
 from ..core.files import InputError, checked, read_json, real, replacing_file, sweep, with_checksum, write_json, writing
 
+LONGEST = 1 << 26  # bytes of stats.jsonl, and of what a checkpoint holds beside its tensors
 SEAL = b"sha256 "  # how a checkpoint's last bytes begin; 64 hex digits of all before them follow
 NORM_BATCHES = (8, 128)  # batches, and latents a batch, on which the batch norm of an averaged generator is measured
 
@@ -46,13 +47,13 @@ class Run:
         return self.generator
 
 
-def open_folder(folder, config, main_process=True, steps=None):
+def open_folder(folder, config, main_process=True, steps=None, most=None):
     """Makes the run's folder, or checks that the run in it is the one asked for.
 
     Args:
         config: JSON-able dict: all that the run's outcome depends on. `kimg` may grow where the learning rate does not
             depend on it (`lr_hold` 1): a finished run goes on. It may fall only to what has been done.
-        steps: of the whole run, as asked for now.
+        steps: of the whole run, as asked for now. most: bytes of its checkpoints, see `load_checkpoint`.
 
     Raises:
         InputError: another run stands there, naming what differs; or files that are not a run."""
@@ -69,7 +70,7 @@ def open_folder(folder, config, main_process=True, steps=None):
         if differ := "; ".join(f"{name} {old.get(name)!r} -> {config.get(name)!r}" for name in names):
             raise InputError(f"{folder} holds a run under another config ({differ}); go on with the old config, give "
                              "another folder, or delete this one")  # fmt: skip
-        state = load_checkpoint(folder) if steps and config["kimg"] < old["kimg"] else None
+        state = load_checkpoint(folder, most=most) if steps and config["kimg"] < old["kimg"] else None
         if state and state["step"] > steps:
             raise InputError(f"{folder} holds a run that has seen {state['stats'][-1]['kimg']:g} thousand images, more "
                              f"than kimg {config['kimg']:g}; ask for as many, or give another folder")  # fmt: skip
@@ -125,7 +126,7 @@ def save_checkpoint(folder, state):
         except RuntimeError as error:  # torch's word for a full disk
             raise OSError(str(error).splitlines()[0]) from None
         _seal(temporary, stats)
-        if path.exists():  # another name for the same bytes: there is no moment without a checkpoint
+        if path.is_file():  # another name for the same bytes: there is no moment without a checkpoint
             with replacing_file(path.with_name("checkpoint.previous.pt")) as second:
                 try:
                     os.link(path, second)
@@ -145,16 +146,16 @@ def _seal(path, stats):
         file.write(SEAL + hashlib.sha256(content).hexdigest().encode())
 
 
-def load_checkpoint(folder, use=None):
-    """The newest checkpoint that is whole and that `use`, called with it, takes, with its `stats`; None in a new
-    folder. A damaged one is named in a warning.
+def load_checkpoint(folder, use=None, most=None):
+    """The newest checkpoint that is whole, of at most so many bytes, and that `use`, called with it, takes, with its
+    `stats`; None in a new folder. A damaged one is named in a warning.
 
     Raises:
         InputError: there are checkpoints, and none can be used."""
     damaged = []
     for path in (Path(folder) / "checkpoint.pt", Path(folder) / "checkpoint.previous.pt"):
         try:
-            state = _unsealed(path)
+            state = _unsealed(path, most)
             if use:
                 use(state)
         except FileNotFoundError:
@@ -170,10 +171,12 @@ def load_checkpoint(folder, use=None):
     return None
 
 
-def _unsealed(path):
+def _unsealed(path, most=None):
     """What a checkpoint holds, tensors on the CPU; any kind of exception if it is not as `save_checkpoint` left it."""
     if path.exists() and not path.is_file():
         raise ValueError("it is no file")
+    if most and path.stat().st_size > most:
+        raise ValueError(f"it has more than {most:,} bytes, which this run's networks need at most")
     content = path.read_bytes()
     whole, seal = memoryview(content)[: -len(SEAL) - 64], content[-len(SEAL) - 64 :]
     if seal != SEAL + hashlib.sha256(whole).hexdigest().encode():
@@ -194,6 +197,8 @@ def read_stats(folder):
     Raises:
         InputError: another line is damaged; it is named."""
     path, rows = Path(folder) / "stats.jsonl", []
+    if path.is_file() and path.stat().st_size > LONGEST:
+        raise InputError(f"{path} has more than {LONGEST:,} bytes; resuming the run writes it anew")
     lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
     lines = lines if re.search(rb'"checksum": "\w{16}"}', lines[-1]) else lines[:-1]
     for number, line in enumerate(lines, 1):
@@ -215,7 +220,7 @@ def write_stats(folder, rows):
         read_stats(folder)
     except InputError as error:
         warnings.warn(f"{error}: done", stacklevel=2)
-    if not path.is_file() or path.read_bytes() != text.encode():
+    if not path.is_file() or path.stat().st_size != len(text) or path.read_bytes() != text.encode():
         with writing(folder), replacing_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 

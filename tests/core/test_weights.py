@@ -120,6 +120,14 @@ def test_float16_is_stored_as_half_and_comes_back_as_float32(tiny, tmp_path):
     assert not torch.equal(loaded["linear.weight"], tiny.linear.weight)  # the rounding is real
 
 
+def test_a_huge_file_is_refused_before_it_is_read(tiny, tmp_path):
+    save_network(tiny, tmp_path / "net")
+    with open(tmp_path / "net" / "model.safetensors", "ab") as file:
+        file.truncate(1 << 36)  # takes no room on the disk
+    with pytest.raises(InputError, match="model.safetensors cannot be read .it has more than 268,435,456 bytes"):
+        load_network(tmp_path / "net", (Tiny,))
+
+
 @pytest.mark.parametrize("mask, mode", [(0o022, 0o644), (0o077, 0o600)])
 def test_files_follow_the_umask(tiny, tmp_path, mask, mode):
     before = os.umask(mask)

@@ -134,3 +134,51 @@ def test_a_png_changed_anywhere_is_refused_or_the_same():
                 raise
             except Exception as error:  # noqa: BLE001, S110  any kind says that it is damaged
                 assert error
+
+
+def png_with(depth, kind, rows, *more):
+    """A 2x2 PNG of `depth` bits, colour type `kind`; `more`: chunks before its pixels."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, depth, kind, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + pixels + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("depth", "row"), [(1, 0b01000000), (2, 0b01110000), (4, 0b01011111)])
+def test_the_transparent_grey_of_a_png_of_few_bits_is_white(depth, row):
+    hidden = {1: 0, 2: 1, 4: 5}[depth]  # the first of the two pixels of each row; the other one is white
+    found = image_of(png_with(depth, 0, [bytes([row])] * 2, chunk(b"tRNS", struct.pack(">H", hidden))))
+    assert (found == 255).all()
+    assert (image_of(png_with(depth, 0, [bytes([row])] * 2))[:, 0] == hidden * 255 // (2**depth - 1)).all()
+
+
+def test_a_transparent_colour_of_16_bits_is_refused():
+    rows = [struct.pack(">6H", 0x1234, 0x5678, 0x9ABC, 0, 0, 0)] * 2
+    assert image_of(png_with(16, 2, rows))[0, 0].tolist() == [0x12, 0x56, 0x9A]
+    with pytest.raises(ValueError, match="more than 8 bits a channel"):
+        image_of(png_with(16, 2, rows, chunk(b"tRNS", struct.pack(">HHH", 0x1234, 0x5678, 0x9ABC))))
+
+
+def exif_of(tag, count):
+    """EXIF in which a tag has so many fractions, each of eight bytes."""
+    head = struct.pack("<2sHIHHHIII", b"II", 42, 8, 1, tag, 5, count, 26, 0)
+    return head + bytes(8 * count)
+
+
+def test_an_image_with_much_beside_its_pixels_is_refused_at_once():
+    """Each of these takes Pillow a minute if it has the 32 MB that an image file may have."""
+    small, many, jpeg, gif = encoded(FLAT), 200_000, encoded(FLAT, "JPEG"), encoded(FLAT, "GIF")
+    at = small.index(b"IDAT") - 4
+    bombs = {
+        "fractions": small[:at] + chunk(b"eXIf", exif_of(274, many)) + small[at:],
+        "fractions after the pixels": small[:-12] + chunk(b"eXIf", exif_of(274, many)) + small[-12:],
+        "chunks": small[:at] + chunk(b"aaAa", b"") * 2000 + small[at:],
+        "texts after the pixels": small[:-12] + chunk(b"tEXt", b"a\0b") * 2000 + small[-12:],
+        "webp": encoded(FLAT, "WEBP", exif=exif_of(274, many)),
+        "tiff": encoded(FLAT, "TIFF", tiffinfo={65000: b"x" * (1 << 21)}),
+        "comments of a JPEG": jpeg[:2] + b"\xff\xfe\0\2" * 3000 + jpeg[2:],
+        "comments of a GIF": gif[:-1] + b"\x21\xfe\1a\0" * 3000 + gif[-1:],
+    }
+    for data in bombs.values():
+        with pytest.raises(ValueError, match="more than 1 MB, or too many parts, beside its pixels"):
+            image_of(data)
+    assert np.array_equal(image_of(small[:at] + chunk(b"tEXt", b"a\0b") * 200 + small[at:]), FLAT)

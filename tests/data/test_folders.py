@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gsoc_kd.core.checks import InputWarning
 from gsoc_kd.core.files import InputError
 from gsoc_kd.data.images import load_images
 
@@ -107,6 +108,10 @@ def test_an_unpacked_dataset_zip_has_the_labels_of_its_dataset_json(tmp_path, be
         (["train/cat/1.png", "train/dog/1.png"], r"'train' has no images of its own but folders \(cat, dog\)"),
         (["train/cat/1.png", "notes/1.png"], r"'train' has no images of its own but folders \(cat\)"),
         (["pets/cat/1.png", "pets/dog/1.png"], r"'pets' has no images of its own but folders \(cat, dog\).*pets$"),
+        (["trainA/1.png", "testB/1.png"], "'testB' and 'trainA' are parts"),
+        (["trainset/1.png", "testset/1.png"], "'testset' and 'trainset' are parts"),
+        (["trainA/cat/1.png", "trainB/cat/1.png"], r"'trainA' has no images of its own but folders \(cat\)"),
+        ([f"fold_{i}/{c}/1.png" for i in (1, 2) for c in ("cat", "dog")], r"'fold_1' has no images .* \(cat, dog\)"),
         (["cat/1.png", "loose.png"], "loose.png lies beside the class folders"),
         (["cat/1.png", "cat/2.heic"], r"cat/2.heic is neither an image that can be read \(.png, .*\) nor a text"),
         (["cat/1.png", "cat/2"], "cat/2 is neither an image"),
@@ -119,6 +124,28 @@ def test_what_would_be_left_out_or_mixed_up_is_named(tmp_path, files, message):
     fill(tmp_path, dict.fromkeys(files, encoded(X[0])))
     with pytest.raises(InputError, match=message):
         load_images(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "Dataset.JSON"])
+def test_labels_are_not_passed_over_because_the_folder_inside_is_given(tmp_path, name):
+    names, labels = ["img/00/a.png", "img/01/b.png"], [1, 0]
+    fill(tmp_path, {x: encoded(image) for x, image in zip(names, X)})
+    fill(tmp_path, {name: json.dumps({"labels": [*zip(names, labels)]}).encode()})
+    assert load_images(tmp_path).labels.tolist() == labels
+    if name == "dataset.json":
+        with pytest.raises(InputError, match="dataset.json has the labels of the images in .*img: give "):
+            load_images(tmp_path / "img")
+
+
+def test_a_table_that_might_hold_labels_is_named_in_a_warning(tmp_path):
+    fill(tmp_path, {"cat/1.png": encoded(X[0]), "dog/1.png": encoded(X[1]), "labels.csv": b"cat/1.png,dog"})
+    with pytest.warns(InputWarning, match="labels.csv is not read: the folders' names are the classes"):
+        assert load_images(tmp_path).classes == ("cat", "dog")
+
+
+def test_folders_inside_a_class_belong_to_it(tmp_path):
+    fill(tmp_path, dict.fromkeys(["n01/images/1.png", "n02/images/1.png"], encoded(X[0])))
+    assert load_images(tmp_path).counts() == {"n01": 1, "n02": 1}
 
 
 def test_a_class_may_be_called_train(tmp_path):

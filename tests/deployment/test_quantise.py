@@ -9,6 +9,7 @@ from tiny import in_pytorch, inputs, tiny
 
 import gsoc_kd as kd
 from gsoc_kd.deployment import quantise as module
+from gsoc_kd.deployment.export import Images, as_openvino
 from gsoc_kd.networks.conv import ConvGenerator
 from gsoc_kd.networks.distylegan import DiStyleGANGenerator
 
@@ -61,6 +62,16 @@ def test_calibration_inputs_are_all_classes_and_the_networks_kind_of_noise():
     )
     network.z_from = "uniform"
     assert 0 <= min(one["z"].min() for one in module.calibration_inputs(network, 3, 2, 50))
+
+
+def test_export_tells_how_far_it_is(tmp_path, capsys):
+    images, done = Images(tiny("conv")), []
+    as_openvino(images, "int8", 0, lambda: done.append(1))
+    assert len(done) == 2 + module.BATCHES  # and the file
+    kd.export(images.network, tmp_path / "s.xml")
+    assert "export fp32:   0%" in capsys.readouterr().err
+    kd.export(images.network, tmp_path / "s.xml", progress=False)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_export_leaves_the_callers_world_as_it_was(tmp_path):

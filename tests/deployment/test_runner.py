@@ -1,7 +1,9 @@
 """Reading exported files: what is refused, what survives a kill, on which device it computes."""
 
+import copy as copying
 import importlib
 import os
+import pickle
 import shutil
 
 import numpy as np
@@ -44,6 +46,25 @@ def test_other_widths_of_z_are_refused_by_the_file_itself(made, name):
         with pytest.raises(RuntimeError):
             compiled({"z": np.zeros((2, width), np.float32), "y": np.zeros(2, np.int64)})
     assert compiled({"z": np.zeros((5, 8), np.float32), "y": np.zeros(5, np.int64)})[0].shape == (5, 8, 8, 3)
+
+
+def test_copies_of_a_runner_generate_the_same(made, monkeypatch, tmp_path):
+    monkeypatch.chdir(made[1])
+    runner = kd.load_exported("s.xml", threads=1)
+    told = pickle.dumps(runner)
+    monkeypatch.chdir(tmp_path)
+    for other in (pickle.loads(told), copying.deepcopy(runner)):
+        assert (other.classes, other.threads) == (runner.classes, 1)
+        assert np.array_equal(other(*inputs(runner, 5)), runner(*inputs(runner, 5)))
+
+
+@pytest.mark.parametrize("scale, told", [(0.5, "values from"), (float("nan"), "with NaN")])
+def test_a_network_that_gives_no_images_is_not_exported(tmp_path, scale, told):
+    network = tiny("conv")
+    network.register_forward_hook(lambda module, given, x: (x + 1) * scale)
+    with pytest.raises(kd.InputError, match=told):
+        kd.export(network, tmp_path / "s.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("bad", [1e20, -1e30, np.nan, np.inf])

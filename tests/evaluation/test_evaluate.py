@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from gsoc_kd.core.files import InputError
+from gsoc_kd.core.files import InputError, with_checksum
 from gsoc_kd.data.images import CIFAR10_CLASSES, LabelledImages, load_images, to_float
 from gsoc_kd.evaluation.agreement import agreement
 from gsoc_kd.evaluation.classifier import EMBEDDED, accuracy, features, load_classifier
@@ -133,8 +133,12 @@ def test_a_reference_that_does_not_fit_is_refused(folder, tmp_path):
             (tmp_path / "reference.npz").write_bytes(stored)
         with pytest.raises(InputError, match="reference.npz is not the file that reference.json describes"):
             load_reference(tmp_path)
-    del about["lower_bound"]
+    about["lower_bound"]["cifar_fd"] += 1  # nobody notices by its value
     (tmp_path / "reference.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match="reference.json does not fit its checksum"):
+        load_reference(tmp_path)
+    del about["lower_bound"]
+    (tmp_path / "reference.json").write_text(json.dumps(with_checksum(about)))
     (tmp_path / "reference.npz").write_bytes((folder / "reference.npz").read_bytes())
     with pytest.raises(InputError, match="lacks 'lower_bound'; .*compute_reference makes it"):
         load_reference(tmp_path)
@@ -359,7 +363,7 @@ REFUSED = [
     ("generates 2 classes .*, but train has 3 classes .*; give real=", dict(generator=box(num_classes=2))),
     ("'x', 'y', 'z'", dict(generator=box(classes=("x", "y", "z")))),
     ("generates 16 pixels a side, but train has 8; give real=.*size=16", dict(generator=box(resolution=16))),
-    ("333, but 12 features a class, subsets of 1,000 images need at least 334 of each", dict(per_class=333)),
+    ("333, but 12 features per class, subsets of 1,000 images need at least 334 of each", dict(per_class=333)),
     ("per_class must be a whole number of at least 1, not True", dict(per_class=True)),
     ("per_class must be a whole number of at least 1, not 400.0", dict(per_class=400.0)),
     ("6 and 4 numbers in a latent", dict(teacher=TinyGenerator(z_dim=4))),
@@ -367,7 +371,7 @@ REFUSED = [
     ("FID needs the real images themselves", dict(real=None, classifier=None, inception="nowhere.pth")),
     ("test=... needs the real images themselves", dict(real=None, classifier=None, test=FEW)),
     ("train has 300 of 'red', but .* need at least 334 of each", dict(real=coloured(300, 0))),
-    ("need test=, or 800 real images a class", dict(real=FEW, neighbours="n.png")),
+    ("need test=, or 800 real images per class", dict(real=FEW, neighbours="n.png")),
     ("test has the classes .'a', 'b', 'c'., but train has", dict(real=FEW, test=OTHER)),
     ("test and train differ in size, 4 and 8 pixels", dict(test=replace(TEST, images=TEST.images[:, :4, :4]))),
     ("CAS needs real test images: give test=load_images", dict(cas_epochs=1)),

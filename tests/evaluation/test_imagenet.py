@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gsoc_kd.core.files import InputError
+from gsoc_kd.core.files import InputError, with_checksum
 from gsoc_kd.data.images import CIFAR10_CLASSES, LabelledImages
 from gsoc_kd.evaluation import imagenet
 from gsoc_kd.evaluation.classifier import features
@@ -104,11 +104,11 @@ def test_a_reference_that_does_not_fit_is_refused(pixels, tmp_path):
     with pytest.raises(InputError, match="imagenet.npz is not the file that imagenet.json describes; restore both, or"):
         load_imagenet_reference(path)
     path.write_bytes(whole)
-    path.with_suffix(".json").write_text(json.dumps({**about, "feature_network": {"name": "another"}}))
+    path.with_suffix(".json").write_text(json.dumps(with_checksum({**about, "feature_network": {"name": "another"}})))
     with pytest.raises(InputError, match="was made with {'name': 'another'}, not with .*_reference makes it"):
         load_imagenet_reference(path)
     del about["lower_bound"]
-    path.with_suffix(".json").write_text(json.dumps(about))
+    path.with_suffix(".json").write_text(json.dumps(with_checksum(about)))
     with pytest.raises(InputError, match="lacks 'lower_bound'; .*compute_imagenet_reference makes it"):
         load_imagenet_reference(path)
 

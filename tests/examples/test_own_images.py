@@ -48,9 +48,33 @@ def test_a_small_folder_becomes_a_file_of_its_classes(script, capsys):
     with Image.open("runs/own/real.png") as image:
         assert image.size == (8 * 65 + 1, 3 * 65 + 1)
     assert Image.open("runs/own/student.png").width > 8 * 65
+    steps = re.findall(r"^\| (\w+).* \| \d+ \|$", Path("runs/own/table.md").read_text(), re.M)
+    assert steps == ["1", "2", "3", "4", "5", "6", "all"] and Path("runs/own/table.md").read_text() in told
 
 
-def test_digits_are_written_and_scored_against_themselves(script, capsys):
+def test_the_program_writes_the_block_of_the_page(script, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    own = importlib.import_module("own")
+
+    def main(out):
+        out.mkdir()
+        for name, color in (("real", "red"), ("student", "blue")):
+            Image.new("RGB", (20, 30), color).save(out / f"{name}.png")
+        (out / "table.md").write_text(script.times({"1  images": 3.2, "2  a teacher": 240.4}))
+
+    monkeypatch.setattr(own.own_images, "main", main)
+    page = Path("page.md")
+    page.write_text("<!-- own images: by a program -->\n<!-- end of own images -->\n")
+    own.main(Path("made"), page)
+    told = page.read_text()
+    assert "| 2  a teacher | 240 |\n| all | 244 |\n" in told and "(own-images.png)" in told and "own.py" in told
+    shown = [Image.open("own-images.png").getpixel((x, 9)) for x in (5, 25, 40)]
+    assert shown == [(255, 0, 0), (255, 255, 255), (0, 0, 255)]
+    with pytest.raises(kd.InputError, match="made is there already"):
+        own.main(Path("made"), page)
+
+
+def test_digits_are_written_and_scored_against_themselves(script):
     pytest.importorskip("sklearn")
     real = kd.load_images(script.digits(Path("digits")))
     assert len(real) == 1797 and min(real.counts().values()) == 174 and real.resolution == 32
@@ -60,11 +84,9 @@ def test_digits_are_written_and_scored_against_themselves(script, capsys):
     assert means["zero"][16, 16] < 30 < 150 < means["one"][16, 16]  # a zero is empty in the middle
     network = ConvGenerator(6, 10, 32, (8, 8, 4, 4), 2)
     network.classes = real.classes
-    script.scored({"teacher": network}, real, 129, Path("."))
-    written = Path("table.md").read_text()
-    rows = re.findall(r"^\| (\w+) \|.*", written, re.M)
-    assert rows == ["teacher"] and "1,290 images" in written and "1,797 real" in written
-    assert written.strip() in capsys.readouterr().out
+    told = script.scored({"teacher": network}, real, 129)
+    rows = re.findall(r"^\| (\w+) \|.*", told, re.M)
+    assert rows == ["teacher"] and "1,290 images" in told and "1,797 real" in told and "CIFAR-FD to teacher" in told
 
 
 def test_the_pages_python_runs(script, monkeypatch):

@@ -80,7 +80,9 @@ def test_a_click_on_a_sample_makes_it_the_point_and_marks_it():
     assert (parts.label.value, parts.seed.value, parts.mix.value, parts.walk.value) == (1, 4, 0, 0)
     assert shown == [smooth(image_at(STUDENT, 4, 1))] and parts.teacher.value == smooth(image_at(TEACHER, 4, 1))
     assert "gsoc-kd-cell-10 {outline" in wall.parts.mark.value and "gsoc-kd-head-1 {" in wall.parts.mark.value
+    assert parts.to.value == 2  # another class, so that mix leads somewhere
     wall.parts.heads[2].click()  # the class alone: the seed stays
+    assert parts.to.value == 0
     assert (parts.label.value, parts.seed.value) == (2, 4) and "gsoc-kd-cell-16 {outline" in wall.parts.mark.value
     wall.parts.more.click()
     assert wall.seeds.tolist() == [list(range(64, 70))] * 3 and "outline" not in wall.parts.mark.value

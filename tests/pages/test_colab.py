@@ -120,7 +120,7 @@ class Kernel(NotebookClient):
     def tell(self, model, data):
         self.kc.shell_channel.send(self.kc.session.msg("comm_msg", {"comm_id": model, "data": data}))
 
-    def image_at(self, model):
+    def image(self, model):
         """The bytes of an Image as a browser has them."""
         (buffer,) = self.widget_buffers[model].values()
         return base64.b64decode(buffer["data"])

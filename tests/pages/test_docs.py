@@ -71,6 +71,13 @@ def anchors(text):
     return found | set(re.findall(r"<a\b[^>]*?\b(?:id|name)=\"([^\"]+)\"", text))
 
 
+def jupyters(text):
+    """What Jupyter, Colab and GitHub let a link in a notebook jump to: the headings, with hyphens for spaces."""
+    return {heading.replace(" ", "-") for heading in re.findall(r"^#{1,6} (.+)$", FENCE.sub("", text), re.M)}
+
+
+NAMES = {".md": anchors, ".ipynb": jupyters}
+
 PAGES = [link.removesuffix(".md") for link in links(read(DOCS / "_Sidebar.md"))]
 FILES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")), DOCS / "_Sidebar.md"]
 FILES += [DOCS / f"{page}.md" for page in PAGES]
@@ -88,7 +95,7 @@ def broken(path):
         target = (path.parent / unquote(file)).resolve() if file else path
         if not target.is_relative_to(ROOT) or not target.exists():
             faults.append(f"{link}: there is no such file in the repository")
-        elif anchor and (target.suffix != ".md" or anchor not in anchors(read(target))):
+        elif anchor and (target.suffix not in NAMES or anchor not in NAMES[target.suffix](read(target))):
             faults.append(f"{link}: no such heading")
     return faults
 

@@ -2,7 +2,7 @@
 
 # Verb ...                    title, Colab badge (nothing before it)
 ## Time and machine           "about 20 seconds on two CPU cores"; whether a GPU or CIFAR-10 is needed
-## What you will do
+## What you will do           the contents: a line for each step, all with links (#1.-Ask-the-teacher) or none
 ## New here: <one idea>
 (set-up cell, parameters cell)
 ## 1. ...  ## 2. ...          the steps, at least three
@@ -85,6 +85,8 @@ def test_the_sections_stand_in_order_and_say_what_they_must(path):
     machine, own, reading = (found[name] for name in ("Time and machine", "On your own", "Further reading"))
     assert re.search(r"\b\d+ (seconds|minutes?)\b", machine)
     assert all(word in machine for word in ("two CPU cores", "GPU", "CIFAR-10"))
+    jumps = [link for link in links(found["What you will do"]) if link.startswith("#")]
+    assert jumps in ([], [f"#{name.replace(' ', '-')}" for name in names[3:-3]])
     text = read(ROOT / "docs" / f"{page}.md")
     assert f"../notebooks/{path.name}" in links(text)
     answers = text.partition("## Answers")[2].partition("\n## ")[0]

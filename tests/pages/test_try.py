@@ -149,6 +149,24 @@ def test_latents_are_standard_normal_and_independent(page):
     np.testing.assert_allclose(steps, np.log([1e-12, 0.3, 0.7, 0.999999, 1]), rtol=1e-14, atol=1e-16)
 
 
+def test_the_large_image_follows_a_finger_in_every_frame(page):
+    """With a network that costs nothing, so that a busy machine does not matter."""
+    painted = page.evaluate("""async () => {
+        const real = generate, image = await generate(...inputs(state)), before = stages;
+        generate = async () => image;
+        for (let i = 1; i <= 40; i++) {
+            $("walk").value = i / 40;
+            $("walk").dispatchEvent(new Event("input"));
+            await frame();
+        }
+        const painted = stages - before;
+        generate = real;
+        for (const target of targets) target.shown = "";
+        change({ walk: 0 });
+        return painted }""")
+    assert painted >= 36  # of 40
+
+
 @pytest.mark.parametrize("walk", [0, 0.25, 0.5, 1])
 def test_a_walk_is_the_packages_slerp(page, walk):
     way = page.evaluate("t => [...slerp(latent(1, student.z_dim), latent(2, student.z_dim), t)]", walk)

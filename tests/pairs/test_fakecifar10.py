@@ -13,7 +13,7 @@ from gsoc_kd import InputError, distill, evaluate, load_pairs, load_student
 from gsoc_kd.cli import main
 from gsoc_kd.data.images import CIFAR10_CLASSES
 from gsoc_kd.evaluation.agreement import agreement
-from gsoc_kd.explorer.points import image, latent
+from gsoc_kd.explorer.points import image_at, latent
 from gsoc_kd.pairs import fakecifar10, make
 from gsoc_kd.pairs.fakecifar10 import convert_pairs
 from gsoc_kd.pairs.make import draw_latents, generate_images
@@ -201,7 +201,7 @@ def test_a_student_of_uniform_noise_is_asked_with_uniform_noise_everywhere(run):
         evaluate(box, per_class=129, progress=False)
     assert all_uniform()
     stopped.clear()
-    image(box, seed=3, y=1, seed_to=4, walk=0.0)
+    image_at(box, seed=3, y=1, seed_to=4, walk=0.0)
     assert all_uniform() and np.array_equal(latent(3, 6, "uniform"), torch.rand(6, generator=torch.manual_seed(3)))
     z = draw_latents(0, 0, 4000, 6, "uniform")
     assert z.dtype == np.float16 and z.min() >= 0 and z.max() <= 1 and abs(z.astype(float).mean() - 0.5) < 0.01

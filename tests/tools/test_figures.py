@@ -22,17 +22,54 @@ def test_a_training_is_shown_from_its_frames_and_statistics(tmp_path, monkeypatc
     (tmp_path / "student").mkdir()
     (tmp_path / "student" / "provenance.json").write_text('{"kimg": 8.0, "classes": ["cat", "dog"]}')
     monkeypatch.setattr(figures, "ASSETS", tmp_path)
-    figures.main(tmp_path / "none", run, tmp_path, training_only=True)
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    figures.training("student", run, tmp_path)
     strip = np.asarray(Image.open(tmp_path / "student-training.png").convert("RGB"))
     shown = [step for step in range(1, 9) if (strip[..., 0] == 10 * step).sum() > 500]  # more than in a caption
     assert shown == [1, 2, 3, 5, 8]  # at about equal ratios
-    assert Image.open(tmp_path / "student-curves.png").width > 300 and not list(tmp_path.glob("teacher-*.png"))
+    pixel, game = figures.losses("student").axes  # from what `training` kept
+    assert pixel.lines[0].get_xydata() == pytest.approx(np.array([[k / 1000, 1 / k] for k in range(1, 9)]), abs=1e-5)
+    assert (pixel.get_title(), game.get_title()) == ("pixel loss", "adversarial losses")
     with pytest.raises(InputError, match="does not hold 5 rows of 2 square images"):
         figures.strip(run / "animation" / "0000001.png", 5)
     (run / "stats.jsonl").unlink()
     runs.append_stats(run, rows[0])
     with pytest.raises(InputError, match="is not the run of the bundled student, which saw 8 thousand images"):
         figures.training("student", run, tmp_path)
+    figures.keep("student", rows[:3])
+    with pytest.raises(InputError, match="training-student.json is not the run of the bundled student"):
+        figures.losses("student")
+
+
+@pytest.mark.parametrize("name", ["teacher", "student"])
+def test_lines_have_their_names_beside_them_and_share_an_axis_only_with_their_kind(name):
+    axes = figures.losses(name).axes  # of the committed figures
+    titles = ["adversarial losses"] if name == "teacher" else ["pixel loss", "feature loss", "adversarial losses"]
+    assert [one.get_title() for one in axes] == titles
+    assert all(one.get_ylim()[0] == 0 and one.get_legend() is None for one in axes)
+    named = {text.get_text(): text.xy for text in axes[-1].texts}
+    assert list(named) == ["generator" if name == "teacher" else "student", "discriminator"]
+    assert [*named.values()] == [tuple(line.get_xydata()[-1]) for line in axes[-1].lines]
+
+
+def test_maps_are_means_over_the_images_and_colours_of_a_class():
+    teacher = np.zeros((4, 2, 2, 3), np.uint8)  # two classes of two images
+    student = teacher.copy()
+    teacher[0, 0, 0], student[1, 0, 0] = 90, 30  # brighter, then darker than the student
+    student[2:, 1, 1] = 255, 0, 0
+    large, signed = figures.maps(teacher, student, 2)
+    assert large.tolist() == [[[60, 0], [0, 0]], [[0, 0], [0, 85]]]
+    assert signed.tolist() == [[[30, 0], [0, 0]], [[0, 0], [0, -85]]]
+
+
+def test_the_heat_maps_are_of_both_networks_on_the_same_noise():
+    axes = figures.difference(per_class=2).axes
+    rows = axes[:10], axes[10:20]
+    large, signed = (np.stack([one.images[0].get_array() for one in row]) for row in rows)
+    assert large.shape == signed.shape == (10, 32, 32) and 10 < large.mean() < 60
+    assert (abs(signed) <= large + 1e-9).all() and axes[0].get_title() == "airplane"
+    looks = [row[0].images[0].get_clim() for row in rows]
+    assert looks == [(0, large.max()), (-abs(signed).max(), abs(signed).max())]  # white is no difference
 
 
 def test_the_table_says_what_provenance_says_and_what_was_measured():

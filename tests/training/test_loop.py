@@ -228,6 +228,10 @@ def test_a_budget_in_minutes_stops_with_a_tick_and_more_minutes_go_on(whole, tmp
     torch.testing.assert_close(rest.generator.state_dict(), whole.generator.state_dict(), rtol=0, atol=0)
     with pytest.raises(InputError, match="minutes is -1"):
         go_on(-1)
+    before = contents(tmp_path / "run")
+    with pytest.raises(InputError, match="holds a run of .* minutes, more than minutes 0.05; ask for as many"):
+        go_on(3 / 60)  # it would hand out the longer one
+    assert contents(tmp_path / "run") == before
 
 
 def test_the_learning_rate_is_held_and_then_falls_linearly(tmp_path):

@@ -1,6 +1,7 @@
 """A run's folder: nothing foreign is touched, nothing whole is lost, chance follows from seed and step."""
 
 import json
+import os
 import types
 
 import numpy as np
@@ -154,6 +155,27 @@ def test_a_damaged_checkpoint_falls_back_with_a_warning_and_two_are_an_error(tmp
     with pytest.raises(InputError) as caught:
         runs.load_checkpoint(tmp_path)
     assert str(newest) in str(caught.value) and str(previous) in str(caught.value)
+
+
+def test_of_a_huge_checkpoint_or_a_pipe_nothing_is_read(tmp_path):
+    for step in (1, 2):
+        runs.save_checkpoint(tmp_path, {"step": step})
+    newest = tmp_path / "checkpoint.pt"
+    with open(newest, "ab") as file:
+        file.truncate(1 << 36)  # takes no room on the disk
+    with pytest.warns(UserWarning, match="it has more than 100,000 bytes, which this run's networks need"):
+        assert runs.load_checkpoint(tmp_path, most=100_000)["step"] == 1
+    newest.unlink()
+    os.mkfifo(newest)
+    with pytest.warns(UserWarning, match="it is no file"):
+        assert runs.load_checkpoint(tmp_path)["step"] == 1
+    runs.save_checkpoint(tmp_path, {"step": 3})
+    assert runs.load_checkpoint(tmp_path)["step"] == 3
+    with open(tmp_path / "stats.jsonl", "ab") as file:
+        file.truncate(1 << 36)
+    with pytest.warns(UserWarning, match="stats.jsonl has more than 67,108,864 bytes; .* anew: done"):
+        runs.write_stats(tmp_path, [{"step": 1}])
+    assert runs.read_stats(tmp_path) == [{"step": 1}]
 
 
 def test_nothing_in_a_checkpoint_can_run(tmp_path):
