@@ -21,7 +21,7 @@ help:
 	@echo "make teacher    train the bundled teacher anew on a GPU (minutes)"
 	@echo "make assets     remake the bundled student and all tables: embedded, then tables (goes on if stopped)"
 	@echo "make embedded   remake student, tables, images and notebooks for the bundled teacher (an hour; in runs/assets)"
-	@echo "make tables     remake the other tables: faults and speeds anew, studies from their figures (15 minutes)"
+	@echo "make tables     remake the other tables: faults and speeds anew, studies from their figures (half an hour)"
 	@echo "make studies    train the studies' students anew if the bundled teacher is another one (most of a day)"
 	@echo "make classifier train the classifier that scores anew, which puts every score on another scale (half an hour)"
 	@echo "make reference  teacher and students at full scale on one GPU; ARGS='--minutes 30' for a part of it"
@@ -89,11 +89,16 @@ embedded: $(STAMP)
 	$(PY) tools/assets.py calibrate
 	$(PY) benchmarks/speed.py generators $(if $(PEER),--peer $(PEER)) --write
 	$(PY) notebooks/execute.py
+	$(PY) docs/explorer_look.py
+	$(PY) docs/build.py site
+	$(PY) docs/try_look.py
 
 tables: $(STAMP)
 	$(PY) benchmarks/studies.py speed
 	$(PY) benchmarks/studies.py tables
 	$(PY) benchmarks/faults.py --write docs/Training.md
+	rm -rf runs/own-images
+	$(PY) benchmarks/own.py
 	$(if $(PEER),$(PY) benchmarks/speed.py training --peer $(PEER) $(if $(BEFORE),--before $(BEFORE)) --write)
 	$(if $(OFFICIAL),$(PY) benchmarks/speed.py stylegan2 --official $(OFFICIAL) --write)
 

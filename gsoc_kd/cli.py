@@ -85,7 +85,7 @@ def complete(words):
         with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
             config = (tyro.conf.OmitArgPrefixes,)
             tyro.extras.subcommand_cli_from_dict(verbs, prog="gsoc-kd", args=words, config=config)
-    except (SystemExit, AssertionError, ImportError) as end:  # tyro asserts the shell's name; tcsh needs another package
+    except (SystemExit, AssertionError, ImportError) as end:  # of a shell that tyro does not know
         if getattr(end, "code", 2):
             known = "gsoc-kd --tyro-print-completion bash (or zsh, fish)"
             raise InputError(f"{' '.join(words)} is not understood; there is {known}") from None

@@ -20,6 +20,7 @@ from gsoc_kd.core.weights import load_network, save_network
 from gsoc_kd.data import CIFAR10_CLASSES
 from gsoc_kd.evaluation.publish import publish
 from gsoc_kd.networks import ConvGenerator
+from gsoc_kd.verbs import word
 
 FLAGS = {  # some flags that each verb must explain
     "demo": "out per-class preset kimg",
@@ -178,7 +179,7 @@ def test_a_reserved_word_hides_no_path_without_a_word(run, teacher, tmp_path, mo
     asked = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(kd, "evaluate", lambda **given: asked.append(given["generator"]) or scores)
-    monkeypatch.setattr(sys.modules["gsoc_kd.evaluation.table"], "speeds", lambda some: dict.fromkeys(some, 1.0))
+    monkeypatch.setattr(sys.modules["gsoc_kd.evaluation.table"], "speeds", lambda some, **_: dict.fromkeys(some, 1.0))
     code, out, err = run("evaluate", "--generator", "teacher", "--quiet")
     assert code == 0 and "| bundled teacher |" in out and asked[0].digest == kd.load_teacher().digest
     assert err == "gsoc-kd: note: 'teacher' means the one that gsoc_kd knows by this name; what is here under it is " \
@@ -252,6 +253,11 @@ def test_convert_makes_a_folder_that_pairs_can_ask(run, tmp_path):
     ours, official = (kd.load_pairs(tmp_path / f"p-{name}") for name in ("t", "cifar10.pkl"))
     assert np.array_equal(ours.images, official.images) and ours.images.std() > 1
     assert ours.manifest["psi"] == 0.7 and ours.manifest["digest"] == official.manifest["digest"]
+
+
+def test_a_folder_in_a_hint_is_no_reserved_word_and_one_word():
+    assert [word(Path(name)) for name in ("student", "a/teacher", "my run", "-x")] == [
+        "./student", "a/teacher", "'my run'", "./-x"]  # fmt: skip
 
 
 def test_distill_trains_what_the_flags_ask_for(run, pairs, tmp_path):
@@ -335,7 +341,7 @@ def test_evaluate_hands_its_words_on_and_tells_every_score(run, teacher, tmp_pat
     scores |= {"imagenet_fd": 9.0, "imagenet_fd_mean": 2.0, "imagenet_fd_cov": 7.0, "classes_by_number": True}
     scores |= {"cas": 0.875, "cas_images": 50_000, "cas_epochs": 3, "cas_test_images": 6}
     monkeypatch.setattr(kd, "evaluate", lambda **given: asked.update(given) or scores)
-    monkeypatch.setattr(sys.modules["gsoc_kd.evaluation.table"], "speeds", lambda some: dict.fromkeys(some, 1234.0))
+    monkeypatch.setattr(sys.modules["gsoc_kd.evaluation.table"], "speeds", lambda some, **_: dict.fromkeys(some, 1234))
     words = ["--real", real, "--test", real, "--size", 16, "--seed", 5, "--device", "cpu", "--inception", "download"]
     shown, told = tmp_path / "n.png", tmp_path / "s.json"
     words += ["--neighbours", shown, "--out", told, "--imagenet", "--cas-epochs", 3]

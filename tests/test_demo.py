@@ -42,7 +42,7 @@ def test_the_demo_writes_all_it_names_and_goes_on_where_it_was_stopped(tmp_path,
     monkeypatch.setattr(module, "evaluate", evaluate)
     monkeypatch.setattr(module, "lower_bound_row", lambda: {"name": NAMES[0], "cifar_fd": 0.1, "images": 10_000})
     tables = importlib.import_module("gsoc_kd.evaluation.table")
-    monkeypatch.setattr(tables, "speeds", lambda some: dict.fromkeys(some, 1234.0))
+    monkeypatch.setattr(tables, "speeds", lambda some, **_: dict.fromkeys(some, 1234.0))
     with pytest.raises(KeyboardInterrupt):
         module.demo(out, per_class=8, config=CONFIG)
     stats = (out / "run" / "stats.jsonl").read_bytes()

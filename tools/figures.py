@@ -115,13 +115,14 @@ def seen(rows):
 
 
 def labelled(axes, x, y, text):
-    """A line with its name beside its last point, on an axis that begins at 0."""
+    """A line with its name beside its last point, on an axis that begins at 0, or below where a value is below."""
     (line,) = axes.plot(x, y, marker="o", markersize=3 if len(x) < 30 else 0)
     place = dict(xytext=(6, 0), textcoords="offset points", va="center", color=line.get_color())
     axes.annotate(text, (x[-1], y[-1]), **place)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_ylim(0, max(axes.get_ylim()[1], 1.08 * max(y)))
+    values = np.concatenate([line.get_ydata() for line in axes.lines])
+    axes.set_ylim(min(0, 1.08 * values.min()), 1.08 * values.max())
 
 
 def difference(per_class=1000):

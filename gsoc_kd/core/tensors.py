@@ -37,6 +37,7 @@ def load_tensors(path, most):
         if wrong := [name for name, part in parts.items() if not isinstance(name, str) or not _plain(part)]:
             raise ValueError(f"{shorten(repr(wrong[0]), 60) if wrong[0] else 'it'} is no plain tensor")
     except Exception as error:  # noqa: BLE001  a hostile or damaged file may raise anything
+        error = "it holds something else than tensors" if type(error).__name__ == "UnpicklingError" else error
         why = "".join(filter(str.isprintable, shorten(str(error).partition("\n")[0] or type(error).__name__, 160)))
         told = f"{path} cannot be read as tensors of torch.save, and nothing in it was run ({why})"
         raise InputError(f"{told}; copy or download it again") from None

@@ -26,13 +26,13 @@ class Runner(Teacher):
 
     def __init__(self, path, model, notes, device="CPU", threads=None):
         self.path, self.model, self.device, self.threads = path, model, device, threads
-        self.precision = notes["precision"]
+        self.origin, self.precision = path.absolute(), notes["precision"]
         classes, name = notes["classes"], f"{path.stem} ({notes['precision']})"
         sizes = notes["z_dim"], len(classes), notes["resolution"]
         super().__init__(self._draw, *sizes, classes, name, notes["hash"], z_from=notes["z_from"])
 
     def __reduce__(self):
-        return load_exported, (self.path.absolute(), self.threads, self.device)  # OpenVINO's models stay where they are
+        return load_exported, (self.origin, self.threads, self.device)  # OpenVINO's models stay where they are
 
     def _draw(self, z, y):
         parts = zip(z.split(BATCH), y.split(BATCH))

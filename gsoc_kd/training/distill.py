@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 import torch
 import torch.nn.functional as F
 
-from ..core.checks import whole
 from ..core.files import InputError, sha256
 from ..core.latents import sample
 from ..data.images import LabelledImages, load_images, to_float
@@ -86,7 +85,7 @@ class DistillConfig:
             choices={"student": ("conv", "distylegan"), "disc": ("projection", "distylegan")})  # fmt: skip
         if not max(self.feature_weight, self.pixel_weight, self.adversarial_weight, self.gan_weight) > 0:
             raise InputError("DistillConfig: all weights of the student's loss are 0; nothing would be learned")
-        whole("DistillConfig.adversarial_every", self.adversarial_every, 1, 1000)  # chance is drawn for all of a round
+        configs.whole("DistillConfig.adversarial_every", self.adversarial_every, 1, 1000)  # drawn for at once
 
 
 def distill_step(nets, c, x_teacher, y, z, augmentation, adversarial, r1, descend_disc, descend):

@@ -2,6 +2,7 @@
 
 import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,11 @@ def generator(name, side=32):
         return colour[:, None, None].expand(-1, side, side, -1).contiguous()
 
     return Teacher(draw, z_dim=5, num_classes=3, resolution=side, classes=NAMES, name=name)
+
+
+def named(classifier, names):
+    classifier.classes = names
+    return classifier
 
 
 @pytest.fixture
@@ -125,7 +131,9 @@ def test_calibrate_measures_every_source(given, classifier, capsys):
     found = module.predictions(module.quantised(model, noise), test.images)
     assert row["name"] == "uniform noise" and row["accuracy"]["draws"][1] == round((found == test.labels).mean(), 6)
     assert row["agreement"]["draws"][1] == round((found == exact).mean(), 6)
-    once = module.calibrate(**{**given, "draws": 1})
+    classifier.classes, reverse = NAMES, replace(test, labels=2 - test.labels, classes=NAMES[::-1])  # the same images
+    once = module.calibrate(**{**given, "draws": 1, "test": reverse})
+    assert once["accuracy"] == result["accuracy"]
     assert once["rows"][0]["agreement"]["std"] is None and "±" not in module.table(once)
     assert "60 real test images; 6 images for each calibration, one draw. Measured by `cal" in module.table(once)
     for row in result["rows"]:
@@ -156,6 +164,10 @@ def test_calibrate_measures_every_source(given, classifier, capsys):
         (
             dict(test=images_of(2, "small test", 16)),
             "small test has 3 classes of 16 pixels a side, the classifier knows 3 of 32",
+        ),
+        (
+            dict(classifier=named(Classifier(3, (4, 6, 8)), ("cat", "dog", "eel"))),
+            "train has the classes .*'dark'.*, but the classifier has .*'cat'",
         ),
         (dict(student=generator("tiny", 16)), "tiny has 3 classes of 16 pixels a side, the classifier knows"),
     ],

@@ -51,13 +51,14 @@ def test_a_turn_lasts_as_long_as_asked(clock):
     assert len(calls) == 3 * 4
 
 
-def test_rows_are_timed_in_turn_and_one_row_alone(clock):
+def test_rows_are_timed_in_turn_and_one_row_alone(clock, capsys):
     calls = []
     both = {name: generator(clock, calls, name, [cost]) for name, cost in (("a", 1.0), ("b", 4.0))}
     found = rows(both, {"a": {"cifar_fd": 1.5}, "b": {}})
     assert found[0] == {"name": "a", "parameters": None, "macs": None, "images_per_second": 256.0, "cifar_fd": 1.5}
     assert found[1]["images_per_second"] == 64.0 and "cifar_fd" not in found[1]
     assert [name for name, *_ in calls] == ["a", "b"] * 6
+    assert "measure speed:   0%|          | 0/6" in capsys.readouterr().err
     assert row("b", both["b"], {}) == found[1]
 
 

@@ -140,7 +140,10 @@ class Visitor(contextlib.AbstractContextManager):
         """Until exactly these are on the page."""
         end = time.monotonic() + PATIENCE
         while (shown := self.images()) != list(images):
-            assert time.monotonic() < end, f"the page shows other images ({[len(png) for png in shown]} bytes)"
+            if time.monotonic() > end:
+                same = [one == other for one, other in zip(shown, images)]
+                said = self.page.locator(".widget-html").all_inner_texts()
+                pytest.fail(f"the page shows other images, student, teacher and difference right: {same}; it says {said}")
             self.page.wait_for_timeout(50)
 
     def kernel(self):

@@ -118,6 +118,9 @@ def test_the_verb_reads_it_into_out(tmp_path, capsys, monkeypatch):
 
 def test_what_is_missing_damaged_or_foreign_is_named(tmp_path):
     source = tmp_path / "F"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty holds no folder class_0"):
+        convert_pairs(tmp_path / "empty")
     write(source, [2, 2])
     one, before = source / "class_1", tmp_path / "before"
     shutil.copytree(source, before)

@@ -373,11 +373,23 @@ def test_what_is_no_folder_of_pairs_is_named(tmp_path):
         refused(f"{name} {message}", load_pairs, tmp_path / name)
 
 
+def test_a_file_longer_than_it_says_is_refused_before_it_is_read(made):
+    with open(made.path / "images.npy", "ab") as file:
+        file.truncate(1 << 36)  # takes no room on the disk
+    refused("images.npy is missing or cannot be read .it is not as long as it says", load_pairs, made.path)
+
+
+def test_names_that_pairs_could_not_carry_are_refused_before_the_work():
+    for bad in ("", "a\nb", "9" * 300):
+        with pytest.raises(InputError, match="is no name for a class"):
+            Teacher(lambda z, y: None, 2, 2, 4, ("cat", bad))
+
+
 def test_a_manifest_that_does_not_fit_is_refused(made):
     for change, message in (
         ({"format": 2}, "states format 2, but this version reads 1"),
         ({"format": None}, "field 'format' is missing or is no int"),
-        ({"count": 14}, "states {'count': 14}, but the files hold {'count': 15, "),
+        ({"count": 14}, "images.npy has 15 rows, .*manifest.json says 14"),
         ({"z_dim": 6, "resolution": 8}, "states {'z_dim': 6, 'resolution': 8}, but .* 'z_dim': 5, 'resolution': 4"),
         ({"counts": [4, 6, 5]}, r"states {'counts': \[4, 6, 5\]}"),
         ({"classes": "012"}, "field 'classes' is missing or is no list"),
@@ -416,7 +428,7 @@ def test_wrong_arrays_are_refused_even_with_the_right_hash(made):
         ("images.npy", np.zeros((15, 4, 4, 3)), r"is float64 \(15, 4, 4, 3\), expected uint8 \(N, H, H, 3\)"),
         ("images.npy", np.zeros((15, 3, 4, 4), np.uint8), r"images.npy is uint8 \(15, 3, 4, 4\)"),
         ("images.npy", np.zeros((15, 4, 8, 3), np.uint8), r"images.npy is uint8 \(15, 4, 8, 3\)"),
-        ("labels.npy", np.zeros(14, np.int64), r"labels.npy is int64 \(14,\), expected int64 \(N,\)"),
+        ("labels.npy", np.zeros(14, np.int64), r"labels.npy has 14 rows, .*manifest.json says 15"),
         ("labels.npy", np.zeros(15, np.int32), r"labels.npy is int32"),
         ("labels.npy", np.full(15, -1), r"labels.npy holds -1 in row 0, not 0 to 2"),
         ("latents.npy", np.zeros((15, 5), np.float32), r"latents.npy is float32 \(15, 5\), expected float16"),
@@ -465,7 +477,7 @@ def test_foreign_pairs_that_do_not_fit_are_refused(tmp_path):
         (dict(labels=[0, 2, 0, 2, 0, 2]), "class '1' has no pairs"),
         (dict(classes=["a"]), "holds 1 in row 1, not 0 to 0"),
         (dict(classes=["a", "b", "c"]), "class 'c' has no pairs"),
-        (dict(classes=["a", "a"]), "the same name"),
+        (dict(classes=["a", "a"]), "classes must be a list of different names"),
         (dict(latents=np.zeros((6, 3), int)), "latents floats"),
         (dict(latents=np.full((6, 3), 1e6)), "not finite in row 0 .*65504"),
         (foreign(0), "the same N > 0"),

@@ -45,6 +45,9 @@ def test_a_config_names_the_field_that_is_wrong(kind, changes, message):
 def test_numbers_at_the_border_are_taken():
     DistillConfig(kimg=1e-9, seed=0, betas=(0.0, 0.0), rank=None, lr_hold=1.0, lr_end=0.0)
     assert DistillConfig(kimg=3).kimg == 3  # a whole number is a number
+    assert DistillConfig(adversarial_every=1000).adversarial_every == 1000
+    with pytest.raises(InputError, match="adversarial_every must be a whole number of 1 to 1000, not 1001"):
+        DistillConfig(adversarial_every=1001)  # chance is drawn for so many steps at once
 
 
 def test_steps_are_at_least_one():
