@@ -4,6 +4,7 @@ import contextlib
 import functools
 import inspect
 import random
+import threading
 
 import numpy as np
 import torch
@@ -52,30 +53,42 @@ def _as_before(*given):
             random.setstate(python)
 
 
+_lock, _inside, _undo = threading.Lock(), [], contextlib.ExitStack()
+
+
 @contextlib.contextmanager
 def as_imported():
-    """A context in which torch's default dtype, and how exactly it multiplies float32, are those after its import. Both
-    of its interfaces to the latter are put back: a caller may have used either."""
-    dtype, backends = torch.get_default_dtype(), torch.backends
-    parts = {backends.mkldnn.matmul: "ieee", backends.mkldnn.conv: "ieee", backends.cuda.matmul: "ieee"}
-    parts |= {backends.cudnn.conv: "tf32", backends.cudnn.rnn: "tf32"}
-    found = [(part, part.fp32_precision) for part in parts]
-    try:
-        precision = torch.get_float32_matmul_precision()
-    except RuntimeError:  # the other interface said something else
-        precision = None
-    torch.set_default_dtype(torch.float32)
-    torch.set_float32_matmul_precision("highest")
-    for part, value in parts.items():
-        part.fp32_precision = value
+    """A context in which torch's default dtype, and how exactly it multiplies float32, are those after its import. They
+    belong to the whole process: threads may be inside at once, and the last one to leave puts back what was found."""
+    with _lock:
+        _set_as_imported(_undo.callback)
+        _inside.append(True)
     try:
         yield
     finally:
-        torch.set_default_dtype(dtype)
-        if precision is not None:
-            torch.set_float32_matmul_precision(precision)
-        for part, value in found:
-            part.fp32_precision = value
+        with _lock:
+            _inside.pop()
+            if not _inside:
+                _undo.close()
+
+
+def _set_as_imported(undo):
+    """Sets what is not as it is after the import, and tells `undo` how to put it back. Where nothing is to be changed,
+    nothing is set: torch looks at these settings from every thread."""
+    if (dtype := torch.get_default_dtype()) != torch.float32:
+        undo(torch.set_default_dtype, dtype)
+        torch.set_default_dtype(torch.float32)
+    backends = torch.backends  # a caller may have used its own interface, or the older one, or both
+    wanted = dict.fromkeys((backends.mkldnn.matmul, backends.mkldnn.conv, backends.cuda.matmul), ("ieee", "none"))
+    wanted |= dict.fromkeys((backends.cudnn.conv, backends.cudnn.rnn), ("tf32",))
+    for part, values in wanted.items():
+        if (found := part.fp32_precision) not in values:
+            undo(setattr, part, "fp32_precision", found)
+            part.fp32_precision = values[0]
+    with contextlib.suppress(RuntimeError):  # the two interfaces contradict each other, and the older one is not asked
+        if (precision := torch.get_float32_matmul_precision()) != "highest":
+            undo(torch.set_float32_matmul_precision, precision)
+            torch.set_float32_matmul_precision("highest")
 
 
 @contextlib.contextmanager

@@ -84,7 +84,7 @@ class _Explorer:
     def __init__(self, student, teacher, names, order, scale, columns):
         self.student, self.teacher, self.names, self.order = student, teacher, names, order
         self.times = {"student": deque(maxlen=9), "teacher": deque(maxlen=9)}
-        self.quiet, self.seen = False, {}
+        self.quiet, self.seen, self.asked = False, {}, None
         first = image_at(student, 0, 0)
         self.scale = max(1, round(SIDE / first.shape[0])) if scale is None else whole("scale", scale)
         self.alike = teacher is not None and teacher.resolution == first.shape[0]  # their difference is an image, too
@@ -124,8 +124,8 @@ class _Explorer:
     def go(self, label, seed, first=False):
         """A sample of the wall becomes the point; without a seed only its class."""
         if first and self.teacher is not None:  # at once: if the teacher fails, explore() does
-            point = self.where() | {"y": label, "seed": seed}
-            self.show_teacher(self.draw_teacher(point, self.teacher.psi))
+            self.asked = self.where() | {"y": label, "seed": seed}, self.teacher.psi
+            self.show_teacher(self.draw_teacher(*self.asked))
         with self.at_once():
             self.parts.label.value = label
             if self.parts.to.value == label:  # else mix would lead nowhere
@@ -165,10 +165,11 @@ class _Explorer:
         self.mark()
         self.parts.panel.layout.display = None if beside else "none"
         self.parts.apart.layout.display = None if beside and self.alike else "none"
-        if beside and self.seen.get("asked") != (point, self.parts.psi.value):
+        if beside and self.asked != (point, self.parts.psi.value):  # the newest question, answered or not yet
             if self.ask_teacher.slow:
                 self.parts.title.value = "teacher ..."  # until its image has followed
-            self.ask_teacher(point, self.parts.psi.value)
+            self.asked = point, self.parts.psi.value
+            self.ask_teacher(*self.asked)
 
     def show(self, role, point, image):
         """An image of the student or teacher with all that belongs to it."""
@@ -212,17 +213,16 @@ class _Explorer:
         teacher, start = truncated(self.teacher, psi), time.perf_counter()
         image = image_at(teacher, **there, drawn=z_from(self.student))
         self.took("teacher", start)
-        return point, image, psi
+        return point, image
 
     def show_teacher(self, answer):
-        point, image, psi = answer
-        self.seen["asked"] = point, psi
+        point, image = answer
         self.show("teacher", point, image)
         shown = self.names[dominating(point["y"], point["to"], point["mix"])]
         between = 0 < point["mix"] < 1 and point["to"] != point["y"]
         self.parts.note.value = escape(f"A teacher takes one class only; it shows {shown}." if between else "")
 
     def teacher_failed(self, error):
-        self.seen.pop("asked", None)
+        self.asked = None
         self.parts.title.value, self.parts.apart_note.value = "teacher: no image", ""
         self.parts.note.value = escape(f"{type(error).__name__}: {error}")

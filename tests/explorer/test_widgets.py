@@ -354,6 +354,26 @@ def test_of_twenty_changes_the_student_shows_each_and_the_teacher_is_asked_for_t
     assert parts.title.value.endswith(" ms") and threading.main_thread() not in threads
 
 
+def test_back_at_a_point_before_another_one_s_answer_the_teacher_shows_that_point():
+    def slowly(z, y):
+        time.sleep(0.05)
+        return painted(z, y)
+
+    parts = explore(STUDENT, painter(slowly)).parts
+
+    async def clicks():
+        parts.label.value = 1
+        await until(lambda: parts.teacher.value == smooth(image_at(TEACHER, 0, 1)))
+        parts.label.value = 2
+        parts.label.value = 1  # the answer for 2 is still to come
+        await asyncio.sleep(0.5)
+
+    asyncio.run(clicks())
+    assert parts.teacher.value == smooth(image_at(TEACHER, 0, 1)) and parts.student.value == smooth(
+        image_at(STUDENT, 0, 1)
+    )
+
+
 def test_newest_keeps_the_loop_free_and_drops_what_is_stale_at_every_stage():
     gate, drawn, shown = threading.Event(), [], []
 
