@@ -49,9 +49,11 @@ COLUMNS = [  # title, where it lies in a run's figures, how it is written; a col
     ("MACs", "cost", "macs", lambda count: f"{count / 1e6:.1f} M"),
     ("INT8 images/s", "speed", "images_per_second", "{:,.0f}".format),
     ("CIFAR-FD to teacher", "scores", "cifar_fd_to_teacher", "{:.2f}".format),
+    ("of it by covariances", "scores", "cifar_fd_to_teacher_cov", "{:.2f}".format),
     ("CIFAR-FD", "scores", "cifar_fd", "{:.2f}".format),
     ("class accuracy", "scores", "class_accuracy", "{:.1%}".format),
     ("CIFAR-recall", "scores", "cifar_recall", "{:.1%}".format),
+    ("ImageNet-FD", "scores", "imagenet_fd", "{:.0f}".format),
     ("worst class", "scores", "cifar_fd_per_class", lambda classes: "{1:.1f} {0}".format(*worst(classes))),
 ]
 
@@ -96,7 +98,7 @@ def train(study, name, seed):
         done = kd.distill(pairs, config, place / study / file.stem, asked["real"], **limit)
     else:
         done = kd.pretrain("cifar10", config, RUNS / study / file.stem, **limit)
-    scores = kd.evaluate(done.generator, per_class=1000, teacher=teacher, progress=False)
+    scores = kd.evaluate(done.generator, per_class=1000, teacher=teacher, progress=False, imagenet=True)
     found = {"asked": asked, "last": done.stats[-1], "cost": cost(done.generator), "scores": scores}
     if teacher:
         found["teacher"] = cost(teacher) | read_json(ASSETS / "teacher" / "provenance.json")["scores"]

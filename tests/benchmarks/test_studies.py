@@ -27,7 +27,7 @@ SMALL = {
 def trained(tmp_path, monkeypatch):
     """Studies of one step on 40 pairs in an empty folder, with made-up scores; what is trained is noted."""
 
-    def evaluate(network, per_class, teacher, progress):
+    def evaluate(network, per_class, teacher, progress, imagenet):
         fd = network.config["widths"][0] / 4 if teacher else 3.0
         scores = {"cifar_fd": fd, "class_accuracy": SHARE - fd / 100, "cifar_recall": 0.25, "images": 10 * per_class}
         scores["cifar_fd_per_class"] = {"a": fd, "b": 2 * fd}
