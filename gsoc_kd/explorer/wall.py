@@ -103,8 +103,9 @@ class Wall:
         self.parts.mark.value = wall_mark(self.name, row, cell)
 
     def best(self):
-        """(label, seed) of the sample of which the classifier is surest; of the first one without a classifier."""
-        row = int(self.shares.max(axis=1).argmax()) if self.verdict is not None else 0
+        """(label, seed) of the surest sample of the class that the classifier is surest of on average; the first one
+        without a classifier."""
+        row = int(self.shares.mean(axis=1).argmax()) if self.verdict is not None else 0
         return self.labels[row], int(self.seeds[row, 0])
 
 

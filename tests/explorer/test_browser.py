@@ -365,4 +365,4 @@ def test_the_page_and_the_docs_say_the_numbers():
     page = " ".join((ROOT / "app" / "explorer.ipynb").read_text(encoding="utf-8").split())
     assert f"nothing was touched for {minutes} minutes" in page and f"room for {most} visitors" in page
     docs = " ".join((ROOT / "docs" / "Getting-Started.md").read_text(encoding="utf-8").split())
-    assert f"{most} kernels at once" in docs and f"{waiting} of them" in docs and f"{minutes} minutes" in docs
+    assert f"at most {most} kernels" in docs and f"{waiting} of them" in docs and f"{minutes} minutes" in docs
