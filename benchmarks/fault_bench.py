@@ -35,6 +35,7 @@ class Bench:
     def __init__(self, folder, steps):
         torch.set_num_threads(1)  # no thread is lost in a fork
         self.folder, self.steps, self.whole, self.seconds, self.count = folder, steps, {}, {}, itertools.count()
+        self.slowest = self.peak = 0.0  # seconds and MB of memory, of what hostile files took
         self.network(folder / "teacher", 0)
         for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)):
             (folder / "real" / "cds"[i % 3]).mkdir(parents=True, exist_ok=True)

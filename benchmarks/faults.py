@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import hostile
 import numpy as np
 import tyro
 from fault_bench import LIMIT, LOSSES, VERBS, Bench, outcome, refused
@@ -42,7 +43,7 @@ def main(kills: int = 20, flips: int = 1000, seed: int = 0, write: Path | None =
         bench = Bench(Path(folder), steps)
         for fault, happens, function, *several in faults(bench, kills, flips, random.Random(seed), slow):
             every.append([survived(function, bench, *one) for one in several])
-            rows.append([fault, happens, len(several), sum(every[-1])])
+            rows.append([fault, happens.format(bench=bench), len(several), sum(every[-1])])
     where = written_by(f"benchmarks/faults.py --kills {kills} --flips {flips} --seed {seed}", sys.platform)
     print(text := f"{markdown(['fault', 'what happens', 'tried', 'survived'], rows, left=2)}\n\n{where}")
     if write:
@@ -72,6 +73,9 @@ def faults(bench, kills, flips, rng, slow):
         fault = f"no file of `{verb}` may grow any more, as on a full disk, from 3 sizes on"
         sizes = [(verb, size * (10 if verb == "pairs" else 1)) for size in (100, 2_000, 20_000)]
         yield fault, f"one line and exit code 2; with room, {SAME}", full_disk, *sizes
+    fault = f"a hostile file: {', '.join(hostile.FILES)}"
+    happens = "one line and exit code 2, after {bench.slowest:.1f} s and with {bench.peak:.0f} MB of memory at most"
+    yield fault, happens, refused_cheaply, *((make,) for make in hostile.FILES.values())
     yield "a truncated checkpoint of `distill`", "goes on from the one before, to the same bytes", damaged, (1,)
     yield "both checkpoints of `distill` truncated", "one line that names both, exit code 2", damaged, (2,)
     happens = "one line that names the field, exit code 2; the run is as it was"
@@ -150,6 +154,23 @@ def two_at_once(bench, verb):
         if result[0]:
             refused(result, "out is being written by process")
     bench.again(verb, out)
+
+
+def refused_cheaply(bench, make):
+    """Memory is that of the whole process, PyTorch included."""
+    out = bench.place("hostile")
+    words, told = make(bench, out).split(), bench.place("peak")
+
+    def command():
+        code = cli.main(words)
+        told.write_text(str(hostile.peak()), encoding="utf-8")
+        return code
+
+    start = time.perf_counter()
+    refused(bench.fork(command))
+    peak = int(told.read_text(encoding="utf-8")) / 1e6
+    bench.slowest, bench.peak = max(bench.slowest, time.perf_counter() - start), max(bench.peak, peak)
+    assert peak < 1000, f"{peak:.0f} MB"
 
 
 def flipped(bench, kind, rng):

@@ -17,5 +17,5 @@ def test_faults_are_survived():
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.strip("| ").split(" | ")[-2:] for line in done.stdout.splitlines() if line.startswith("| ")][2:]
-    assert len(rows) == 20 and all(tried == survived and int(tried) for tried, survived in rows)
+    assert len(rows) == 21 and all(tried == survived and int(tried) for tried, survived in rows)
     assert sum(int(tried) for tried, _ in rows[10:13]) == 24  # flipped bits
