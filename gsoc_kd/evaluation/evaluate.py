@@ -52,12 +52,9 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, te
         teacher agreement (`agreement`), cifar_fd_to_teacher, _mean, _cov and _lower_bound, with imagenet the same
         four of imagenet_fd_to_teacher; neighbours `copying`'s dict. InputError: too few images for a metric; classes
         or sizes that do not fit; no weights or reference."""
-    box, classifier, per_class = (
-        black_box(generator, device=device),
-        classifier_on(device, classifier),
-        whole("per_class", per_class),
-    )
-    seed, batch, say = whole("seed", seed, 0), whole("batch", batch), (lambda text: text if progress else None)
+    box, classifier = black_box(generator, device=device), classifier_on(device, classifier)
+    per_class, seed, batch = whole("per_class", per_class), whole("seed", seed, 0), whole("batch", batch)
+    say = lambda text: text if progress else None  # noqa: E731
     teacher = None if teacher is None else load_teacher(teacher, device=device)
     _check_needs(real, inception, test, neighbours, cas_epochs)
     reference = load_reference(classifier=classifier) if real is None else None
@@ -89,10 +86,9 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, te
     if cas_epochs is not None:
         many = generate_images(box, PER_CLASS, seed, batch, progress=say("generate images to train on"))
         scores |= cas(LabelledImages(*many, box.classes, box.name), test, cas_epochs, device=device, progress=progress)
-    if (lower_bound := reference.lower_bound) and lower_bound.get(
-        "cas_epochs"
-    ) != cas_epochs:  # of another budget, or not asked for
-        [lower_bound.pop(name) for name in [*lower_bound] if name.startswith("cas")]
+    bound = reference.lower_bound or {}
+    if bound.get("cas_epochs") != cas_epochs:  # of another budget, or not asked for
+        [bound.pop(name) for name in [*bound] if name.startswith("cas")]
     scores |= {"images": len(images), "per_class": per_class, "seed": seed, "lower_bound": reference.lower_bound}
     scores["reference"] = {"split": reference.source, "images": reference.overall.count}
     scores["feature_network"] = {"name": "classifier", "hash": reference.classifier}

@@ -38,7 +38,10 @@ class Newest:
             if ticket is self.newest:
                 react, result = await asyncio.to_thread(self._answer, state)
         if ticket is self.newest:
-            react(result)
+            try:
+                react(result)
+            except Exception as error:  # noqa: BLE001  a task of a loop fails without a word
+                self.failed(error)
 
     def _answer(self, state):
         start = time.perf_counter()

@@ -399,6 +399,21 @@ def test_newest_keeps_the_loop_free_and_drops_what_is_stale_at_every_stage():
     assert drawn == [1, 3] and shown == [-3]
 
 
+def test_an_answer_that_cannot_be_shown_is_told():
+    def show(answer):
+        raise OSError(f"no place for {answer}")
+
+    told = []
+    newest = Newest(lambda state: -state, show, told.append)
+
+    async def request():
+        newest(1)
+        await until(lambda: told)
+
+    asyncio.run(request())
+    assert [str(error) for error in told] == ["no place for -1"]
+
+
 def test_a_teacher_that_fails_is_named_and_the_student_goes_on():
     def draw(z, y):
         if y[0] == 1:
