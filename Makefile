@@ -105,7 +105,7 @@ tables: $(STAMP)
 # The rows that the pages show; figures are kept in benchmarks/results. Until it is called, tables tell of students of the
 # teacher that they were made with, and say so.
 studies: $(STAMP)
-	for study in recipe equal-cost trade-off; do $(PY) benchmarks/studies.py $$study || exit; done
+	for study in ablations equal-cost trade-off; do $(PY) benchmarks/studies.py $$study || exit; done
 
 classifier: $(STAMP)
 	$(PY) tools/assets.py classifier

@@ -26,7 +26,8 @@ def main(images: Path | None = None, out: Path = Path("runs/own"), per_class: in
     Args:
         images: folder with one folder of images for each class; by default digits, which are written first.
         out: folder for all that is made; called again, the script goes on where it stopped.
-        per_class: images of each class that are scored, of real ones as many are needed (at least 129)."""
+        per_class: images of each class that are scored, of real ones as many are needed (at least 129, and 1,000 of
+            all classes)."""
     taken, told = {}, ""
     with step("1  images of your classes", taken):
         real = kd.load_images(images or digits(out / "images"), size=SIZE)
@@ -72,6 +73,7 @@ def step(title, taken):
 def scored(networks, real, per_class):
     """The table of {name: network}, the teacher first, measured against the images `real`: markdown. Its first row is
     what real images score, where there are twice as many as `per_class`."""
+    per_class = max(per_class, -(-1000 // len(real.classes)))  # scores need as many images
     scores = {name: kd.evaluate(one, real, per_class, teacher=networks["teacher"]) for name, one in networks.items()}
     lower_bound = scores["teacher"]["lower_bound"]
     first = [lower_bound_row(lower_bound, "real images (lower bound)")] if lower_bound else []

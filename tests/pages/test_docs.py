@@ -21,6 +21,7 @@ import gsoc_kd as kd
 from gsoc_kd.cli import main
 from gsoc_kd.data import to_uint8
 from gsoc_kd.training import DistillConfig
+from gsoc_kd.training.distill import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -198,7 +199,8 @@ def test_tables_of_fields_are_the_code():
     text = read(DOCS / "Training.md")
     names = re.search(r"^\| field \|(.+) \|$", text, re.M)[1].split("|")
     fields = re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.M)
-    assert len(names) == 4 and len(fields) > 5
+    assert [name.strip() for name in names] == [*PRESETS]
+    assert {field for field, _ in fields} >= {field for preset in PRESETS.values() for field in preset}
     for field, cells in fields:
         values = [str(getattr(DistillConfig.preset(name.strip()), field)) for name in names]
         assert cells.split(" | ") == values, f"Training.md should say: | `{field}` | {' | '.join(values)} |"
