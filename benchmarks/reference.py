@@ -11,6 +11,7 @@ runs/, networks/ (float16), scores/, and report/ with the table, size-quality tr
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,11 +22,12 @@ from studies import STUDIES, least, size_quality
 
 import gsoc_kd as kd
 from gsoc_kd.core.figures import grid, save_png
-from gsoc_kd.core.files import read_json, replacing_folder, write_json
+from gsoc_kd.core.files import InputError, read_json, replacing_folder, write_json
 from gsoc_kd.core.weights import provenance
 from gsoc_kd.evaluation import lower_bound_row, row, table
 from gsoc_kd.evaluation.publish import publish
 from gsoc_kd.pairs import draw_latents
+from gsoc_kd.training.config import steps
 from gsoc_kd.training.runs import read_stats
 
 # name: (preset, pairs for each class, what changes); in 2022 there were real images beside the pairs
@@ -40,36 +42,48 @@ def main(real: str = "cifar10", out: Path = Path("runs/reference"), scale: Liter
          minutes: float = float("inf"), teacher_kimg: float = 20_000, device: str | None = None):  # fmt: skip
     """Does what is left, for `minutes`. `real`: CIFAR-10, or a dataset zip with its classes."""
     deadline, images, full = time.monotonic() + 60 * minutes, kd.load_images(real), scale == "full"
+    asked = {"real": real, "scale": scale, "teacher_kimg": teacher_kimg}
+    if (out / "asked.json").is_file() and (before := read_json(out / "asked.json")) != asked:
+        raise InputError(f"{out} holds a reference of {before}, not of {asked}; give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "asked.json", asked)
 
-    def check(*_):
-        if time.monotonic() > deadline:
+    def left():
+        """Seconds; TimeoutError when there are none."""
+        if (seconds := deadline - time.monotonic()) <= 0:
             raise TimeoutError
+        return seconds
 
-    def finish(name, train, teacher=None):
+    def finish(name, config, train, teacher=None):
         """Trains, publishes and scores a network, unless that is done; returns it."""
-        network, file = out / "networks" / name, out / "scores" / f"{name}.json"
+        network, file, folder = out / "networks" / name, out / "scores" / f"{name}.json", out / "runs" / name
         if not network.is_dir():
-            check()
-            publish(train(out / "runs" / name).folder, network, scored=False)
+            used = sum(row["seconds"] for row in read_stats(folder)[-1:])  # by earlier calls
+            run = train(config, folder, None if minutes == float("inf") else (used + left()) / 60)
+            if run.stats[-1]["step"] < steps(config)[0]:
+                raise TimeoutError
+            publish(folder, network, scored=False)
         generator = kd.load_teacher(network, device=device)
         if not file.is_file():
-            check()
-            last = read_stats(out / "runs" / name)[-1]
+            left()
+            last = read_stats(folder)[-1]
             told = {"kimg": last["kimg"], "minutes": last["seconds"] / 60, **provenance("", "")}
             asked = dict(per_class=1000 if full else 129, device=device, teacher=teacher, progress=False)
             write_json(file, {**told, **row(name, generator, kd.evaluate(generator, **asked))})
         return generator
 
-    def student(preset, per_class, changes, teacher, folder):
+    def pretrain(config, folder, minutes):
+        return kd.pretrain(images, config, folder, device, minutes)
+
+    def distill(per_class, config, folder, minutes):
         pairs = kd.make_pairs(teacher, per_class, seed=0, out=out / "runs" / f"pairs-{per_class}")
-        config, beside = kd.DistillConfig.preset(preset, **changes), images if "2022" in preset else None
-        return kd.distill(pairs, config, folder, beside, device, on_tick=check)
+        return kd.distill(pairs, config, folder, images if config.gan_weight else None, device, minutes)
 
     config = kd.PretrainConfig.preset("gpu", kimg=teacher_kimg) if full else kd.PretrainConfig.preset("smoke", **SMOKE)
     try:
-        teacher = finish("teacher", lambda folder: kd.pretrain(images, config, folder, device, on_tick=check))
-        for name, asked in (STUDENTS if full else SMALL).items():
-            finish(name, lambda folder, asked=asked: student(*asked, teacher, folder), teacher)
+        teacher = finish("teacher", config, pretrain)
+        for name, (preset, per_class, changes) in (STUDENTS if full else SMALL).items():
+            finish(name, kd.DistillConfig.preset(preset, **changes), partial(distill, per_class), teacher)
     except TimeoutError:
         print("the minutes of this call are over; call it again to go on")
         return 3

@@ -32,7 +32,7 @@ from pages import check_block, main_program, markdown, write_block
 from speed import in_turn
 
 import gsoc_kd as kd
-from gsoc_kd.core.files import ASSETS, InputError, read_json, replacing_file, write_json
+from gsoc_kd.core.files import ASSETS, InputError, locked, read_json, replacing_file, write_json
 from gsoc_kd.core.weights import provenance
 from gsoc_kd.data.images import CIFAR10_CLASSES
 from gsoc_kd.evaluation import cost, lower_bound_row
@@ -81,13 +81,8 @@ def train(study, name, seed):
     if tag := s.get("tag"):
         raise InputError(f"the rows of {study} have fields that only the tag {tag} has: git checkout {tag}")
     teacher = kd.load_teacher() if s["per_class"] else None
-    fields = {"preset": "laptop", "real": None, "minutes": s.get("minutes"), "per_class": s["per_class"]}
-    fields |= {"kimg": 1e6 if "minutes" in s else round(s["kimg"] / step_costs(study)[name], 3)}
-    fields |= {"tick_kimg": 20, **s.get("common", {}), **s["rows"][name], "seed": seed}
-    asked = {key: fields.pop(key) for key in ("minutes", "per_class", "real")}
-    config = (kd.DistillConfig if teacher else kd.PretrainConfig).preset(fields.pop("preset"), **fields)
-    asked |= {"teacher": teacher and teacher.digest, "config": asdict(config), "scored_per_class": 1000}
-    asked = json.loads(json.dumps(asked))
+    kimg = 1e6 if "minutes" in s else round(s["kimg"] / pair_costs(study)[name], 3)
+    config, asked = asking(study, name, seed, kimg, teacher and teacher.digest)
     if file.is_file() and same(read_json(file)["asked"], asked, type(config)):
         return print(f"{study}, {name}, seed {seed}: finished before")
     torch.set_num_threads(1)
@@ -105,24 +100,40 @@ def train(study, name, seed):
     record(file, found)
 
 
-def step_costs(study, rounds=9):
-    """{row: seconds of a step as a multiple of the first row's}, of students on one core: measured once, all in turn,
-    so that rows can be given equal time as a number of pairs, whatever else the machine does; kept with the figures."""
-    file, calls = RESULTS / study / "costs.json", {}
-    if file.is_file():
-        return read_json(file)["costs"]
-    torch.set_num_threads(1)
-    x, y = np.zeros((640, 32, 32, 3), np.uint8), np.arange(640) % 10
-    z = np.float16(draw_latents(0, 0, len(x), kd.load_teacher().z_dim))
-    pairs = Pairs(x, y, z, {"classes": list(CIFAR10_CLASSES), "z_from": "normal"}, None)
-    for name, fields in STUDIES[study]["rows"].items():
-        fields = {key: value for key, value in fields.items() if key not in ("per_class", "real")}
-        task = DistillTask(pairs, kd.DistillConfig.preset(fields.pop("preset", "laptop"), **fields))
-        accelerator, nets, _ = prepare(task, "cpu")
-        calls[name] = functools.partial(Blocks(task, nets, accelerator), 0, 8)
-    seconds = {name: median(times) for name, times in in_turn(calls, rounds).items()}
-    costs = {name: round(one / next(iter(seconds.values())), 3) for name, one in seconds.items()}
-    return record(file, {"costs": costs, "rounds": rounds})["costs"]
+def asking(study, name, seed, kimg, digest):
+    """(config, all that a row is asked for as its file has it) of a row's training from the teacher of this digest."""
+    s = STUDIES[study]
+    fields = {"preset": "laptop", "real": None, "minutes": s.get("minutes"), "per_class": s["per_class"], "kimg": kimg}
+    fields |= {"tick_kimg": 20, **s.get("common", {}), **s["rows"][name], "seed": seed}
+    asked = {key: fields.pop(key) for key in ("minutes", "per_class", "real")}
+    config = (kd.DistillConfig if s["per_class"] else kd.PretrainConfig).preset(fields.pop("preset"), **fields)
+    asked |= {"teacher": digest, "config": asdict(config), "scored_per_class": 1000}
+    return config, json.loads(json.dumps(asked))
+
+
+def pair_costs(study, rounds=9):
+    """{row: seconds of a pair as a multiple of the first row's}, of students on one core: measured once, all in turn,
+    so that rows can be given equal time as a number of pairs, whatever else the machine does; kept with the figures.
+    Rows that came later are measured beside the first one."""
+    file, every = RESULTS / study / "costs.json", STUDIES[study]["rows"]
+    with locked(file):
+        costs = read_json(file)["costs"] if file.is_file() else {}
+        if not (new := [name for name in every if name not in costs]):
+            return costs
+        torch.set_num_threads(1)
+        calls, batches = {}, {}
+        x, y = np.zeros((640, 32, 32, 3), np.uint8), np.arange(640) % 10
+        z = np.float16(draw_latents(0, 0, len(x), kd.load_teacher().z_dim))
+        pairs = Pairs(x, y, z, {"classes": list(CIFAR10_CLASSES), "z_from": "normal"}, None)
+        for name in dict.fromkeys([next(iter(every)), *new]):
+            config, _ = asking(study, name, 0, 1, None)
+            task = DistillTask(pairs, config)
+            accelerator, nets, _ = prepare(task, "cpu")
+            calls[name], batches[name] = functools.partial(Blocks(task, nets, accelerator), 0, 8), config.batch
+        seconds = {name: median(times) / batches[name] for name, times in in_turn(calls, rounds).items()}
+        first = next(iter(seconds.values()))
+        costs |= {name: round(seconds[name] / first, 3) for name in new}
+        return record(file, {"costs": costs, "rounds": rounds})["costs"]
 
 
 def same(old, new, kind):
@@ -180,14 +191,22 @@ def write(study):
 
 
 def finished(study, rates):
-    """{row: figures of its runs}, of students those of the bundled teacher."""
+    """{row: figures of its runs as it now is}, of students those of the bundled teacher."""
     s, rows = STUDIES[study], {}
     digest = kd.load_teacher().digest if s["per_class"] else None
     for name in s["rows"]:
         found = [read_json(path) for path in sorted((RESULTS / study).glob(f"{name}-[0-9]*.json"))]
-        if ones := [one for one in found if one["asked"]["teacher"] == digest]:
+        found = [one for one in found if one["asked"]["teacher"] == digest]
+        if ones := [one for one in found if "tag" in s or as_asked(study, name, one["asked"])]:
             rows[name] = [{**one, "speed": {"images_per_second": rates[name]} if name in rates else {}} for one in ones]
     return rows
+
+
+def as_asked(study, name, asked):
+    """Whether figures are of the row as it now is."""
+    old = asked["config"]
+    config, now = asking(study, name, old["seed"], old["kimg"], asked["teacher"])
+    return same(asked, now, type(config))
 
 
 def worst(classes):

@@ -18,8 +18,9 @@ from .core.files import ASSETS, InputError, write_json
 SCORES = {  # what `evaluate` says below its table, where this score or flag is there
     "classes_by_number": "the generator's classes have no names: they are taken in the order of the real ones",
     "cifar_fd_mean": "CIFAR-FD: means {cifar_fd_mean:.2f} + covariances {cifar_fd_cov:.2f}; CIFAR-density "
-    "{cifar_density:.2f}, CIFAR-coverage {cifar_coverage:.1%}",
-    "cifar_is": "CIFAR-precision {cifar_precision:.1%}, CIFAR-KID {cifar_kid[mean]:.5f}, CIFAR-IS {cifar_is[mean]:.2f}",
+    "{cifar_density:.2f}, CIFAR-coverage {cifar_coverage:.1%}, CIFAR-precision {cifar_precision:.1%}, CIFAR-KID "
+    "{cifar_kid[mean]:.5f}",
+    "cifar_is": "CIFAR-IS {cifar_is[mean]:.2f}",
     "fid": "FID {fid:.2f}, inception score {inception_score[mean]:.2f} ({images:,} images, {reference[split]})",
     "agreement": "to {teacher}, pair by pair: L1 {l1:.1f} grey levels (other noise: {l1_other_noise:.1f}), features "
     "{feature_distance:.2f} (other noise: {feature_distance_other_noise:.2f}); CIFAR-FD {cifar_fd_to_teacher:.2f} "
@@ -66,6 +67,7 @@ class Pairs(NamedTuple):
 
     def run(self):
         if self.from_:
+            unused(self, "teacher psi half device per_class seed chunk", "no teacher is asked with --from")
             pairs = kd.convert_pairs(self.from_, self.out)
             print(f"{self.out}: {len(pairs):,} pairs of {self.from_}, latents {pairs.z_from}")
             return
@@ -88,6 +90,8 @@ class Distill(NamedTuple):
     quiet: bool = False  # no progress bars on stderr; notes and errors stay
 
     def run(self):
+        if not self.real:
+            unused(self, "size", "it is of --real, which is not given")
         real = self.real and kd.load_images(self.real, size=self.size)
         run = kd.distill(kd.load_pairs(self.pairs), self.config, self.out, real, self.device, self.minutes)
         print(f"{run.folder}: done; score it with: gsoc-kd evaluate --generator {word(run.folder)}")
@@ -124,8 +128,12 @@ class Evaluate(NamedTuple):
         bundled = next((word for word in ("student", "teacher") if is_word(self.generator, word)), None)
         source, name = (ASSETS / bundled, f"bundled {bundled}") if bundled else (self.generator, titled(self.generator))
         given["generator"] = kd.load_teacher(source, device=self.device)
-        given["real"] = self.real and kd.load_images(self.real, size=self.size)
         test = self.test or (self.cas_epochs and not self.real and "cifar10") or None  # CAS needs real test images
+        if not self.real and not test:
+            unused(self, "size", "it is of --real and --test, which are not given")
+        if not self.teacher:
+            unused(self, "psi half", "it is of --teacher, which is not given")
+        given["real"] = self.real and kd.load_images(self.real, size=self.size)
         given["test"] = test and kd.load_images(test, "test", size=self.size)
         given["teacher"] = self.teacher and kd.load_teacher(self.teacher, self.psi, self.device, self.half)
         scores = kd.evaluate(**given)
@@ -222,6 +230,13 @@ class Push(NamedTuple):
 
 
 VERBS = {kind.__name__.lower(): kind for kind in (Demo, Pairs, Distill, Evaluate, Export, Pretrain, Convert, Push)}
+
+
+def unused(verb, names, why):
+    """Refuses options of a verb that would count for nothing."""
+    for name in names.split():
+        if getattr(verb, name) != verb._field_defaults[name]:
+            raise InputError(f"--{name.replace('_', '-')} would count for nothing: {why}")
 
 
 def word(path):

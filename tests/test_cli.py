@@ -134,6 +134,15 @@ def test_bad_words_are_refused_in_one_line(run, teacher, pairs, tmp_path, monkey
     refused(run("distill", "--pairs", pairs, "--batch", 0), "batch", "positive")
 
 
+def test_options_that_would_count_for_nothing_are_refused(run, teacher, tmp_path):
+    told = "would count for nothing"
+    refused(run("evaluate", "--generator", teacher, "--psi", 0.5), "--psi", told, "--teacher")
+    refused(run("evaluate", "--generator", teacher, "--half"), "--half", told)
+    refused(run("evaluate", "--generator", teacher, "--size", 16), "--size", told, "--real")
+    refused(run("distill", "--pairs", tmp_path, "--size", 16), "--size", told, "--real")
+    refused(run("pairs", "--from", tmp_path, "--per-class", 7), "--per-class", told, "--from")
+
+
 def test_missing_and_foreign_files_are_refused_in_one_line(run, teacher, pairs, tmp_path):
     none = tmp_path / "none"
     refused(run("distill", "--pairs", none, "--out", tmp_path / "s"), none, "does not exist")
@@ -347,9 +356,10 @@ def test_evaluate_hands_its_words_on_and_tells_every_score(run, teacher, tmp_pat
     words += ["--neighbours", shown, "--out", told, "--imagenet", "--cas-epochs", 3]
     code, out, err = run("evaluate", "--generator", teacher, "--teacher", teacher, "--per-class", 130, *words)
     assert code == 0, err
-    assert "CIFAR-precision 50.0%, CIFAR-KID 0.12500, CIFAR-IS 9.50\nFID 12.50, inception score 7.25 (10,000" in out
+    assert "CIFAR-precision 50.0%, CIFAR-KID 0.12500\nCIFAR-IS 9.50\nFID 12.50, inception score 7.25 (10,000" in out
     assert "nearest training neighbours: 37.5% are" in out and f"shown in {shown}\nscores written to {told}\n" in out
-    assert "means 3.00 + covariances 5.00; CIFAR-density 0.75, CIFAR-coverage 0.0%\n" in out and "have no names" in out
+    assert "means 3.00 + covariances 5.00; CIFAR-density 0.75, CIFAR-coverage 0.0%, CIFAR-prec" in out
+    assert "have no names" in out
     assert "ImageNet-FD 9.00: means 2.00 + covariances 7.00\nCAS 87.5%: the share of 6 real test images that is" in out
     assert "right after 3 epochs on 50,000 generated ones\n" in out and "| – | – | – | 0.75 |" in out
     assert "| teacher |" in out and "| 1,234 | 8.00 | 9.00 | 50.0% | 87.5% | 62.5% |\n" in out

@@ -191,6 +191,16 @@ def test_two_threads_inside_at_once_leave_the_settings_as_they_were():
         torch.set_default_dtype(torch.float32)
 
 
+def test_one_inside_another_puts_back_what_it_found_and_the_first_what_was_before():
+    assert torch.get_float32_matmul_precision() == "highest"
+    with as_imported():
+        torch.set_float32_matmul_precision("high")  # as a training on a GPU does
+        with as_imported():  # its tick
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "high"
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def test_bare_networks_take_latents_of_any_float(given):
     given.network.eval()
     try:

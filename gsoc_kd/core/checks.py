@@ -100,7 +100,8 @@ def fast_bfloat16(device):
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
-def hardware():
-    """What computes here, in words: the GPU's name, or the number of CPU cores."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+def hardware(device=None):
+    """What computes on this device, by default the fastest one here, in words: the GPU's name, or the number of CPU
+    cores."""
+    gpu = torch.cuda.get_device_name() if pick_device(device).type == "cuda" else None
     return gpu or f"{os.cpu_count()} CPU cores ({platform.machine()})"

@@ -53,42 +53,63 @@ def _as_before(*given):
             random.setstate(python)
 
 
-_lock, _inside, _undo = threading.Lock(), [], contextlib.ExitStack()
+_lock, _inside = threading.Lock(), []  # the threads inside, and the settings that each found
+_before = None  # those that the first one found
 
 
 @contextlib.contextmanager
 def as_imported():
     """A context in which torch's default dtype, and how exactly it multiplies float32, are those after its import. They
-    belong to the whole process: threads may be inside at once, and the last one to leave puts back what was found."""
+    belong to the whole process, and several threads may be inside: one that leaves the others to themselves changes
+    nothing, the last one puts back what the first one found. One inside another in the same thread puts back its own
+    find, such as the TF32 in which a training goes on after a tick."""
+    global _before
     with _lock:
-        _set_as_imported(_undo.callback)
-        _inside.append(True)
+        entry = threading.get_ident(), _settings()
+        _before = _before if _inside else entry[1]
+        _inside.append(entry)
+        _set(*_as_imported(*entry[1]))
     try:
         yield
     finally:
         with _lock:
-            _inside.pop()
-            if not _inside:
-                _undo.close()
+            _inside.remove(entry)
+            if all(thread == entry[0] for thread, _ in _inside):
+                _set(*(entry[1] if _inside else _before))
 
 
-def _set_as_imported(undo):
-    """Sets what is not as it is after the import, and tells `undo` how to put it back. Where nothing is to be changed,
-    nothing is set: torch looks at these settings from every thread."""
-    if (dtype := torch.get_default_dtype()) != torch.float32:
-        undo(torch.set_default_dtype, dtype)
-        torch.set_default_dtype(torch.float32)
+def _parts():
+    """What multiplies float32 in torch, and the words for exactly, of which the first is set."""
     backends = torch.backends  # a caller may have used its own interface, or the older one, or both
-    wanted = dict.fromkeys((backends.mkldnn.matmul, backends.mkldnn.conv, backends.cuda.matmul), ("ieee", "none"))
-    wanted |= dict.fromkeys((backends.cudnn.conv, backends.cudnn.rnn), ("tf32",))
-    for part, values in wanted.items():
-        if (found := part.fp32_precision) not in values:
-            undo(setattr, part, "fp32_precision", found)
-            part.fp32_precision = values[0]
-    with contextlib.suppress(RuntimeError):  # the two interfaces contradict each other, and the older one is not asked
-        if (precision := torch.get_float32_matmul_precision()) != "highest":
-            undo(torch.set_float32_matmul_precision, precision)
-            torch.set_float32_matmul_precision("highest")
+    exact = dict.fromkeys((backends.mkldnn.matmul, backends.mkldnn.conv, backends.cuda.matmul), ("ieee", "none"))
+    return exact | dict.fromkeys((backends.cudnn.conv, backends.cudnn.rnn), ("tf32",))
+
+
+def _settings():
+    """(default dtype, precision of the older interface, precision of each part)."""
+    try:
+        precision = torch.get_float32_matmul_precision()
+    except RuntimeError:  # the two interfaces contradict each other, and the older one is not asked
+        precision = None
+    return torch.get_default_dtype(), precision, [part.fp32_precision for part in _parts()]
+
+
+def _as_imported(dtype, precision, parts):
+    parts = [found if found in words else words[0] for found, words in zip(parts, _parts().values())]
+    return torch.float32, precision and "highest", parts
+
+
+def _set(dtype, precision, parts):
+    """Sets what differs, and nothing else: torch looks at these settings from every thread."""
+    for _ in range(2):  # the two interfaces change each other
+        found = _settings()
+        if found[0] != dtype:
+            torch.set_default_dtype(dtype)
+        if precision and found[1] != precision:
+            torch.set_float32_matmul_precision(precision)
+        for part, value in zip(_parts(), parts):
+            if part.fp32_precision != value:
+                part.fp32_precision = value
 
 
 @contextlib.contextmanager

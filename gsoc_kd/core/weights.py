@@ -168,10 +168,10 @@ def network_hash(network):
     return digest.hexdigest()
 
 
-def provenance(command, data, seconds=None, scores=None, **more):
-    """Where weights come from: command, commit, data, hardware, duration, date, versions, scores; a dict."""
+def provenance(command, data, seconds=None, scores=None, device=None, **more):
+    """Where weights come from: command, commit, data, hardware (of `device`), seconds, date, versions, scores."""
     seconds, date = None if seconds is None else round(seconds), datetime.date.today().isoformat()
-    told = dict(command=command, commit=_commit(), data=data, hardware=hardware(), seconds=seconds, date=date)
+    told = dict(command=command, commit=_commit(), data=data, hardware=hardware(device), seconds=seconds, date=date)
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     return {**told, "versions": versions, **more, "scores": scores}
 

@@ -1,5 +1,7 @@
 """Labelled images as uint8 arrays in memory: CIFAR-10, dataset zips, folders of classes (docs/CIFAR10.md)."""
 
+import hashlib
+import json
 import os
 import zipfile
 from dataclasses import dataclass
@@ -29,8 +31,8 @@ class LabelledImages:
 
     def __post_init__(self):
         images, labels = np.asanyarray(self.images), np.asanyarray(self.labels)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise InputError(f"images must be uint8 (N, H, W, 3), not {images.dtype} {images.shape}")
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or images.shape[1] != images.shape[2]:
+            raise InputError(f"images must be uint8 (N, H, W, 3), as high as wide, not {images.dtype} {images.shape}")
         if labels.shape != images.shape[:1] or (labels.dtype.kind not in "iu" and len(labels)):
             told = f"not {labels.dtype} {labels.shape}"
             raise InputError(f"labels of {len(images)} images must be whole numbers ({len(images)},), {told}")
@@ -46,6 +48,13 @@ class LabelledImages:
     @property
     def resolution(self):
         return self.images.shape[1]
+
+    def identity(self):
+        """What these images are, in words: where from, how many, and a hash of images, labels and classes."""
+        told = hashlib.sha256(json.dumps([self.images.shape, self.classes]).encode())
+        for part in (self.images, self.labels):
+            told.update(np.ascontiguousarray(part))
+        return f"{self.source}, {len(self)} images, sha256 {told.hexdigest()[:16]}"
 
     def counts(self):
         """Images per class, as a dict from class name to count."""

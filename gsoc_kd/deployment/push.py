@@ -86,7 +86,7 @@ def push(run, name: str, license: str | None = None, scores=None, private: bool 
         told["command"] = command.replace(f"{Path.home()}/", "~/")  # nobody's business
     scores = read_json(path_of(scores, "scores")) if isinstance(scores, str | Path) else scores
     scores = told.get("scores") if scores is None else scores
-    if scores is None and (network.classes, network.resolution) == (CIFAR10_CLASSES, 32):
+    if scores is None and (getattr(network, "classes", None), network.resolution) == (CIFAR10_CLASSES, 32):
         scores = evaluate(network)
     if scores is not None and not (isinstance(scores, dict) and isinstance(scores.get("images"), int)):
         raise InputError("scores must be what gsoc_kd.evaluate returned, with the count of images")

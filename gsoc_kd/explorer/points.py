@@ -1,6 +1,5 @@
 """An image is a point: a latent or a place between two, and a class or a place between two (`image_at`, `strip`)."""
 
-import contextlib
 import dataclasses
 import functools
 import inspect
@@ -11,6 +10,7 @@ import torch
 from ..core.checks import whole
 from ..core.files import InputError
 from ..core.latents import sample, z_from
+from ..core.state import evaluating
 from ..data.images import to_uint8
 from ..networks.stylegan2 import StyleGAN2Generator
 from ..teachers.black_box import from_network
@@ -99,20 +99,6 @@ def _generate(generator, z, y):
     if not torch.isfinite(x).all():
         raise InputError("the generator's image holds values that are not finite: its weights are of no use")
     return to_uint8(x).cpu().numpy()
-
-
-@contextlib.contextmanager
-def evaluating(network):
-    """A context in which a network (or None) is in eval mode: batch norm uses, and keeps, its stored statistics. After
-    it every module has the mode that it had."""
-    modes = [(module, module.training) for module in network.modules()] if network is not None else []
-    for module, _ in modes:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def truncatable(teacher):

@@ -1,7 +1,6 @@
 """Small widgets that answer one question each: truncation, a training frame by frame, two exported files."""
 
 import copy
-import json
 import time
 from collections import deque
 from html import escape
@@ -16,6 +15,7 @@ from ..core.figures import as_image, grid, png_bytes
 from ..core.files import InputError
 from ..core.state import untouched
 from ..teachers.load import load_teacher
+from ..training.runs import read_stats
 from .newest import Newest
 from .points import image_at, samples, sizes, truncatable, truncated
 from .views import AMPLIFY, difference, enlarged
@@ -70,7 +70,10 @@ def explore_training(run, scale=2):
     frames = sorted((folder / "animation").glob("*.png"))
     if not frames:
         raise InputError(f"{folder} has no frames of a training: give the run, or the folder that a run was written to")
-    rows = {row["step"]: row for row in _rows(folder / "stats.jsonl")}
+    try:
+        rows, damage = {row["step"]: row for row in read_stats(folder) if "step" in row}, []
+    except InputError as error:
+        rows, damage = {}, [str(error)]
     last = len(frames) - 1
     parts = SimpleNamespace(
         tick=widgets.IntSlider(last, min=0, max=last, description="tick", readout=False, **LOOK),
@@ -87,23 +90,12 @@ def explore_training(run, scale=2):
         told = [f"tick {parts.tick.value + 1} of {last + 1}"]
         told += [f"{row['kimg']:.3g} thousand images seen"] if "kimg" in row else []
         told += [f"{name} {value:.3f}" for name, value in numbers.items() if isinstance(value, float)]
-        parts.note.value = escape(", ".join(told))
+        parts.note.value = escape(", ".join(told + damage))
 
     show()
     parts.tick.observe(show, names="value")
     parts.link = widgets.jslink((parts.play, "value"), (parts.tick, "value"))
     return _box([widgets.HBox([parts.play, parts.tick]), parts.image, parts.note], parts)
-
-
-def _rows(path):
-    """The whole lines of stats.jsonl, dicts with a step."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:  # a torn last line
-            break
-    return [row for row in rows if isinstance(row, dict) and "step" in row]
 
 
 def explore_exports(*paths, device="CPU", scale=6):

@@ -19,15 +19,15 @@ from . import runs
 from .augment import augment, draw_augmentation
 from .loop import train
 from .losses import (
+    R1_EVERY,
+    add_r1,
     feature_loss,
     hinge_discriminator,
     hinge_generator,
+    lazy_r1,
     pixel_loss,
-    r1_penalty,
-    relative_feature_loss,  # fmt: skip
+    relative_feature_loss,
 )
-
-R1_EVERY = 8  # the gradient penalty is computed every so many steps, and counts as much more
 
 PRESETS = {
     "smoke": dict(kimg=0.512, tick_kimg=0.128, batch=16, widths=(16, 8, 8, 8), embed_dim=4, rank=8, disc_width=4),
@@ -82,7 +82,8 @@ class DistillConfig:
         configs.check(
             self, shares=("betas", "ema"),
             positive=("kimg", "tick_kimg", "batch", "disc_width", "adversarial_every", "lr", "disc_lr"),
-            choices={"student": ("conv", "distylegan"), "disc": ("projection", "distylegan")})  # fmt: skip
+            choices={"student": ("conv", "distylegan"), "disc": ("projection", "distylegan"),
+                     "block": ("conv", "residual")})  # fmt: skip
         if not max(self.feature_weight, self.pixel_weight, self.adversarial_weight, self.gan_weight) > 0:
             raise InputError("DistillConfig: all weights of the student's loss are 0; nothing would be learned")
         configs.whole("DistillConfig.adversarial_every", self.adversarial_every, 1, 1000)  # drawn for at once
@@ -104,7 +105,7 @@ def distill_step(nets, c, x_teacher, y, z, augmentation, adversarial, r1, descen
     logits, maps = nets.disc(both, torch.cat([y, y]))  # (2B,), four maps (2B, C_i, R_i, R_i)
     maps_teacher = [m[: len(y)].detach().clone() for m in maps]
     losses = {"disc": hinge_discriminator(*logits.chunk(2))}
-    descend_disc(losses["disc"] + penalty(losses, nets, r1, both[: len(y)], y))
+    descend_disc(losses["disc"] + add_r1(losses, r1, nets.disc.network, both[: len(y)], y))
 
     logits, maps = nets.disc(augment(x_student, *augmentation), y, training=False)  # looked through as it now is
     losses["pixel"] = pixel_loss(x_teacher, x_student)
@@ -132,7 +133,7 @@ def distill_step_with_real(nets, c, x_teacher, y, z, x_real, y_real, z_fresh, au
     losses = {"disc": hinge_discriminator(teacher, student), "disc_gan": hinge_discriminator(real, fresh)}
     maps_teacher = [m[:n].detach().clone() for m in maps]
     total = losses["disc"] + c.disc_gan_weight * losses["disc_gan"]
-    descend_disc(total + penalty(losses, nets, r1, four[:n], y))
+    descend_disc(total + add_r1(losses, r1, nets.disc.network, four[:n], y))
 
     shown, labels = (torch.cat([x_student, x_fresh]), torch.cat([y, y_real])) if adversarial else (x_student, y)
     logits, maps = nets.disc(augment(shown, *times(len(shown) // n, augmentation)), labels, training=False)
@@ -144,14 +145,6 @@ def distill_step_with_real(nets, c, x_teacher, y, z, x_real, y_real, z_fresh, au
         total = total + c.adversarial_weight * losses["adversarial"] + c.gan_weight * losses["gan"]
     descend(total)
     return losses
-
-
-def penalty(losses, nets, r1, x_teacher, y):
-    """What R1 adds to the discriminator's loss, noted in `losses`; 0 where its weight in this step is 0."""
-    if not r1:
-        return 0
-    losses["r1"] = r1_penalty(nets.disc.network, x_teacher, y)
-    return r1 * losses["r1"]
 
 
 def features(config):
@@ -204,7 +197,7 @@ class DistillTask:
     def step(self, nets, given, i, descend_disc, descend):
         c, rows, adversarial = self.config, given["rows"], (i + 1) % self.config.adversarial_every == 0
         pairs = to_float(self.x[rows]), self.y[rows], self.z[rows].float()
-        r1 = c.r1 / 2 * R1_EVERY if i % R1_EVERY == 0 else 0
+        r1 = lazy_r1(c.r1, i)
         rest = [given[name] for name in ("light", "theta") if name in given], adversarial, r1, descend_disc, descend
         if not self.real:
             return distill_step(nets, c, *pairs, *rest)
@@ -213,7 +206,7 @@ class DistillTask:
                                       *rest)  # fmt: skip
 
     def identity(self):
-        real = self.real and f"{self.real.source}, {len(self.real)} images"
+        real = self.real and self.real.identity()
         return {**asdict(self.config), "pairs": sha256(self.pairs.path / "manifest.json"), "real": real}
 
     def provenance(self, out, minutes):

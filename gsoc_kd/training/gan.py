@@ -16,7 +16,7 @@ from . import config as configs
 from . import runs
 from .augment import augment, draw_augmentation
 from .loop import train
-from .losses import logistic_discriminator, logistic_generator, r1_penalty
+from .losses import R1_EVERY, add_r1, lazy_r1, logistic_discriminator, logistic_generator
 
 PRESETS = {
     "smoke": dict(kimg=0.256, tick_kimg=0.128, batch=16, z_dim=8, widths=(16, 8, 8, 8), embed_dim=4, disc_width=4,
@@ -28,7 +28,6 @@ PRESETS = {
         architecture="stylegan2", disc="stylegan2", kimg=100_000, tick_kimg=200, batch=64, z_dim=512, w_dim=512,
         channel_base=32768, channel_max=512, group=32, lr=2.5e-3, disc_lr=2.5e-3, r1=0.01, ema=0.9999),
 }  # fmt: skip
-R1_EVERY = 8  # steps; the penalty counts so much more then (lazy regularisation, Karras et al. 2019, arXiv 1912.04958)
 
 
 @dataclass(frozen=True)
@@ -91,11 +90,7 @@ def gan_step(nets, x, y, z, options, augmentation, again, r1, descend_disc, desc
     both = augment(torch.cat([x, generated.detach()]), *augmentation)
     logits, _ = nets.disc(both, torch.cat([y, y]))  # (2B,)
     losses = {"disc": logistic_discriminator(*logits.chunk(2))}
-    total = losses["disc"]
-    if r1:
-        losses["r1"] = r1_penalty(nets.disc.network, both[: len(x)], y)
-        total = total + r1 * losses["r1"]
-    descend_disc(total)
+    descend_disc(losses["disc"] + add_r1(losses, r1, nets.disc.network, both[: len(x)], y))
 
     logits, _ = nets.disc(augment(generated, *again), y)
     losses["generator"] = logistic_generator(logits)
@@ -140,12 +135,12 @@ class GanTask:
     def step(self, nets, given, i, descend_disc, descend):
         rows, drawn = given["rows"], [given[name] for name in ("light", "theta") if name in given]
         options = {"noise_mode": given["noise_mode"]} if "noise_mode" in given else {}
-        n, r1 = 2 * len(rows), self.config.r1 / 2 * R1_EVERY if i == 0 else 0
+        n, r1 = 2 * len(rows), lazy_r1(self.config.r1, i)
         return gan_step(nets, to_float(self.x[rows]), self.y[rows], given["z"], options, [part[:n] for part in drawn],
                         [part[n:] for part in drawn], r1, descend_disc, descend)  # fmt: skip
 
     def identity(self):
-        return {**asdict(self.config), "real": self.real.source, "images": len(self.real)}
+        return {**asdict(self.config), "real": self.real.identity()}
 
     def provenance(self, out, minutes):
         command = configs.command("pretrain", self.config, out, minutes, **configs.real_flags(self.real))

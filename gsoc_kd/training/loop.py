@@ -62,9 +62,11 @@ def train(task, out, device=None, minutes=None, on_tick=None, timer=time.monoton
 def _train(task, accelerator, nets, notes, out, minutes, on_tick, timer, graph):
     with accelerator.main_process_first():
         config = {"verb": task.verb, **task.identity()}
+        config |= {"minutes": minutes} if task.config.lr_hold < 1 else {}  # on which the rates depend, as on kimg
         folder = runs.open_folder(out, config, accelerator.is_main_process, task.steps, nets.most())
     state = runs.load_checkpoint(folder, nets.load, nets.most())
     first, stats = (state["step"], state["stats"]) if state else (0, [])
+    del state  # as large as the networks
     if accelerator.is_main_process:
         runs.write_stats(folder, stats)
     if graph == "cuda":
@@ -121,7 +123,7 @@ def prepare(task, device, compile=None):
         except (RuntimeError, MemoryError) as error:
             raise InputError(f"the networks cannot be made ({str(error)[:200]}): make them smaller") from None
     notes = {"config": asdict(c), "processes": world, "precision": "bfloat16" if bfloat16 else "float32"}
-    notes |= {"threads": torch.get_num_threads(), "environment": environment()}
+    notes |= {"threads": torch.get_num_threads(), "environment": environment(), "device": device}
     return accelerator, Nets.of(*networks, c, bfloat16, compile), notes
 
 
@@ -156,10 +158,10 @@ def averaged(average, seed, device):
     network, (batches, batch) = copy.deepcopy(average).to(device), runs.NORM_BATCHES
     if hasattr(network, "centre"):
         network.centre(seed=seed)
-    rng, y = runs.rng(seed, 0, device, stream=99), torch.arange(batch, device=device) % network.num_classes
-    shape, drawn = (batch, network.z_dim), z_from(network)
-    z = (sample(drawn, *shape, generator=rng, device=device) for _ in range(batches))
-    reestimate_batchnorm(network, ((latents, y) for latents in z))
+    rng, count, shape = runs.rng(seed, 0, device, stream=99), network.num_classes, (batch, network.z_dim)
+    labels = torch.arange(max(batches, -(-count // batch)) * batch, device=device) % count  # no class is left out
+    z = (sample(z_from(network), *shape, generator=rng, device=device) for _ in range(len(labels) // batch))
+    reestimate_batchnorm(network, zip(z, labels.split(batch)))
     return network.cpu().eval().requires_grad_(False)
 
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 MAP_WEIGHTS = (1 / 16, 1 / 8, 1 / 4, 1)
+R1_EVERY = 8  # lazy regularisation: the penalty is computed every so many steps (Karras et al. 2019, arXiv 1912.04958)
 RELATIVE_WEIGHTS = (0.0059, 0.0068, 0.0098, 0.030)  # MAP_WEIGHTS times the maps' mean sizes under spectral norm
 
 
@@ -53,8 +54,21 @@ def logistic_discriminator(logits_real, logits_generated):
 def r1_penalty(disc, x, y):
     """mean |grad_x D(x, y)|^2 on real images (Mescheder et al. 2018, arXiv 1801.04406), weighted by gamma / 2 outside.
 
-    x: (N, 3, H, W), y: (N,). Returns a scalar through which gradients reach the discriminator's weights."""
+    x: (N, 3, H, W), y: (N, C). Returns a scalar through which gradients reach the discriminator's weights."""
     x = x.detach().requires_grad_(True)
     logits, _ = disc(x, y)
     (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
     return gradient.square().sum((1, 2, 3)).mean()
+
+
+def lazy_r1(r1, i):
+    """The weight of R1 in step i, for a gamma of `r1`: every `R1_EVERY` steps gamma / 2, as many times, else 0."""
+    return r1 / 2 * R1_EVERY if i % R1_EVERY == 0 else 0
+
+
+def add_r1(losses, weight, disc, x, y):
+    """What R1 of this weight adds to the discriminator's loss, noted in `losses`; 0 is not computed."""
+    if not weight:
+        return 0
+    losses["r1"] = r1_penalty(disc, x, y)
+    return weight * losses["r1"]

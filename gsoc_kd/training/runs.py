@@ -28,7 +28,7 @@ import torch
 
 from ..core.files import InputError, checked, read_json, real, replacing_file, sweep, with_checksum, write_json, writing
 
-LONGEST = 1 << 26  # bytes of stats.jsonl, and of what a checkpoint holds beside its tensors
+LONGEST = 1 << 26  # bytes of stats.jsonl
 SEAL = b"sha256 "  # how a checkpoint's last bytes begin; 64 hex digits of all before them follow
 NORM_BATCHES = (8, 128)  # batches, and latents a batch, on which the batch norm of an averaged generator is measured
 
@@ -231,8 +231,9 @@ def append_stats(folder, row):
         file.write(_line(row))
     if writer := _tensorboard(Path(folder) / "tensorboard"):
         for name, value in row.items():
-            writer.add_scalar(name, value, row["step"])
-        writer.flush()
+            if isinstance(value, int | float):  # on_tick may have added anything
+                writer.add_scalar(name, value, row["step"])
+        writer.close()  # it opens a file again when the next row comes
 
 
 def _line(row):

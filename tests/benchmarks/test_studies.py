@@ -135,7 +135,7 @@ def test_the_trade_off_tells_what_is_small_and_fast_and_forgets_an_earlier_teach
 def test_rows_that_cost_more_get_fewer_pairs_for_the_same_time(trained, monkeypatch):
     study = dict(per_class=4, kimg=0.032, seeds=[0], rows={"base": SMOKE, "wide": {**SMOKE, **WIDE, "disc_width": 8}})
     monkeypatch.setattr(studies, "STUDIES", {"ablations": study})
-    costs = studies.step_costs("ablations", rounds=2)
+    costs = studies.pair_costs("ablations", rounds=2)
     assert costs["base"] == 1 and set(costs) == {"base", "wide"}
     file = studies.RESULTS / "ablations" / "costs.json"
     file.write_text(json.dumps(read_json(file) | {"costs": {"base": 1.0, "wide": 2.0}}))  # kept, not measured again
@@ -143,6 +143,12 @@ def test_rows_that_cost_more_get_fewer_pairs_for_the_same_time(trained, monkeypa
     found = [read_json(studies.RESULTS / "ablations" / f"{name}-0.json") for name in study["rows"]]
     assert [one["last"]["kimg"] for one in found] == [0.032, 0.016]
     assert "as many pairs as take the time of 0.032 thousand of the first row" in table("ablations")[1]
+    study["rows"]["later"] = SMOKE | {"batch": 8}  # of which a step costs about half, a pair about as much
+    costs = studies.pair_costs("ablations", rounds=2)
+    assert costs["wide"] == 2.0 and costs["later"] > 0.7  # what is there is not measured again
+    study["rows"]["wide"]["lr"] = 0.5  # figures of the row as it was are not shown as its own
+    studies.write("ablations")
+    assert list(table("ablations")[0]) == ["base"]
 
 
 def test_teachers_are_trained_too_and_tables_written_without_training(trained):

@@ -26,3 +26,4 @@ def test_a_device_is_used_or_named():
             pick_device(name)
     assert fast_bfloat16("cpu") in (True, False) and not fast_bfloat16("meta")
     assert torch.cuda.is_available() or "CPU cores" in hardware()
+    assert "CPU cores" in hardware("cpu")  # what a run on the CPU says beside a GPU

@@ -2,6 +2,7 @@
 
 import json
 import pickle  # torchvision's layout is of pickles
+import re
 import urllib.error
 import zipfile
 
@@ -77,8 +78,12 @@ def test_labelled_images_always_have_names_and_fit_together():
         data = LabelledImages(x, labels, list(names), "test")
         assert data.labels.dtype == np.int64 and data.labels.tolist() == [0, 1, 1] and data.classes == names
     for given, told in (
-        ((x.astype(np.float32), [0, 1, 1], names), r"images must be uint8 \(N, H, W, 3\), not float32 \(3, 4, 4, 3\)"),
-        ((x[..., 0], [0, 1, 1], names), r"images must be uint8 \(N, H, W, 3\), not uint8 \(3, 4, 4\)"),
+        (
+            (x.astype(np.float32), [0, 1, 1], names),
+            r"images must be uint8 \(N, H, W, 3\), as high .* not float32 \(3, 4, 4, 3\)",
+        ),
+        ((x[..., 0], [0, 1, 1], names), r"images must be uint8 .* not uint8 \(3, 4, 4\)"),
+        ((x[:, :2], [0, 1, 1], names), r"as high as wide, not uint8 \(3, 2, 4, 3\)"),
         ((x, [0, 1], names), r"labels of 3 images must be whole numbers \(3,\), not int64 \(2,\)"),
         ((x, [0.0, 1.0, 1.0], names), r"labels of 3 images must be whole numbers \(3,\), not float64 \(3,\)"),
         ((x, [0, 1, 2], names), "labels go from 0 to 2, but there are 2 classes"),
@@ -90,6 +95,15 @@ def test_labelled_images_always_have_names_and_fit_together():
     ):
         with pytest.raises(InputError, match=told):
             LabelledImages(*given, "test")
+
+
+def test_the_identity_of_images_is_of_all_that_a_training_sees():
+    x, names = random_images(3), ("cat", "dog")
+    one = LabelledImages(x, [0, 1, 1], names, "test").identity()
+    assert re.fullmatch(r"test, 3 images, sha256 [0-9a-f]{16}", one)
+    assert one == LabelledImages(x.copy(), np.array([0, 1, 1], np.int32), list(names), "test").identity()
+    others = (x[::-1], [0, 1, 1], names), (x, [0, 0, 1], names), (x, [0, 1, 1], names[::-1])
+    assert len({one, *(LabelledImages(*given, "test").identity() for given in others)}) == 4
 
 
 def test_the_home_folder_and_the_word_cifar10(tmp_path, monkeypatch):

@@ -144,6 +144,11 @@ def test_the_verb_uploads_and_a_second_time_makes_a_new_commit(server, run, tmp_
     assert capsys.readouterr().err.startswith("gsoc-kd: error: a place on the Hugging Face Hub")
 
 
+def test_a_bare_network_can_be_pushed(server):
+    push(network := tiny(), "bob/bare")
+    assert network_hash(load_student("bob/bare")) == network_hash(network)
+
+
 def test_half_precision_and_the_distribution_of_latents_survive(server, tmp_path):
     network = tiny()
     network.z_from = "uniform"

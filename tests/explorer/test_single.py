@@ -2,7 +2,6 @@
 
 import copy
 import io
-import json
 import re
 
 import numpy as np
@@ -19,6 +18,7 @@ from gsoc_kd.explorer.views import difference, enlarged
 from gsoc_kd.networks.stylegan2 import StyleGAN2Generator
 from gsoc_kd.teachers.black_box import Teacher
 from gsoc_kd.teachers.load import load_teacher
+from gsoc_kd.training import runs
 
 
 def test_truncation_is_a_slider_for_one_class():
@@ -46,15 +46,19 @@ def test_a_training_is_scrubbed_frame_by_frame(tmp_path):
     rows = [{"step": 10 * tick, "kimg": 0.64 * tick, "pixel": 0.5 / (1 + tick), "rate": 1.0} for tick in range(3)]
     for frame, row in zip(frames, rows):
         Image.fromarray(frame).save(tmp_path / "animation" / f"{row['step']:07d}.png")
-    lines = [json.dumps(row) for row in rows]
-    (tmp_path / "stats.jsonl").write_text("\n".join([*lines, '{"step": 4']), encoding="utf-8")
+        runs.append_stats(tmp_path, row)
+    with open(path := tmp_path / "stats.jsonl", "a") as file:
+        file.write('{"step": 4')  # as a killed process leaves it
     parts = explore_training(tmp_path, scale=3).parts
     assert (parts.tick.value, parts.tick.max, parts.play.max) == (2, 2, 2)  # it opens at the end
     for tick in (0, 2, 1):
         parts.tick.value = tick
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(parts.image.value)))[::3, ::3], frames[tick])
     assert parts.note.value == "tick 2 of 3, 0.64 thousand images seen, pixel 0.250"
-    (tmp_path / "stats.jsonl").unlink()
+    path.write_text(path.read_text().replace("0.25", "0.75"))
+    told = explore_training(tmp_path).parts.note.value
+    assert told.startswith("tick 3 of 3, ") and "stats.jsonl, line 2 does not fit" in told and "pixel" not in told
+    path.unlink()
     run = type("Run", (), {"folder": str(tmp_path)})
     assert explore_training(run).parts.note.value == "tick 3 of 3"
     with pytest.raises(InputError, match="nowhere has no frames of a training"):

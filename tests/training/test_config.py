@@ -43,6 +43,8 @@ def test_a_config_names_the_field_that_is_wrong(kind, changes, message):
 
 
 def test_numbers_at_the_border_are_taken():
+    with pytest.raises(InputError, match="block must be one of conv, residual, got 'typo'"):
+        DistillConfig(block="typo", student="distylegan")
     DistillConfig(kimg=1e-9, seed=0, betas=(0.0, 0.0), rank=None, lr_hold=1.0, lr_end=0.0)
     assert DistillConfig(kimg=3).kimg == 3  # a whole number is a number
     assert DistillConfig(adversarial_every=1000).adversarial_every == 1000

@@ -287,7 +287,7 @@ def test_an_interrupted_distillation_ends_like_an_uninterrupted_one(whole, pairs
 def test_another_config_other_pairs_or_real_images_are_refused(whole, pairs, real, tmp_path):
     with pytest.raises(InputError, match=r"lr 0\.0005 -> 0\.001"):
         distill(pairs, config(lr=1e-3), whole.folder, device="cpu")
-    with pytest.raises(InputError, match=r"gan_weight 0\.0 -> 0\.1; real None -> 'toy, 40 images'"):
+    with pytest.raises(InputError, match=r"gan_weight 0\.0 -> 0\.1; real None -> 'toy, 40 images, sha256 "):
         distill(pairs, config(gan_weight=0.1), whole.folder, real, "cpu")
     z = np.array(pairs.latents)
     other = save_pairs(*toy(seed=5), z, tmp_path / "other", classes=CLASSES)  # another teacher's images

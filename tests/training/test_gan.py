@@ -130,7 +130,7 @@ def test_another_seed_is_another_run_and_other_images_are_refused(real, tmp_path
     first = pretrain(real, config(kimg=0.032), tmp_path / "run", "cpu")
     other = pretrain(real, config(kimg=0.032, seed=1), tmp_path / "other", "cpu")
     assert untimed(other.stats) != untimed(first.stats)
-    with pytest.raises(InputError, match="images 48 -> 47"):
+    with pytest.raises(InputError, match="48 images, sha256 .* -> .toy, 47 images"):
         fewer = LabelledImages(real.images[1:], real.labels[1:], CLASSES, "toy")
         pretrain(fewer, config(kimg=0.032), first.folder, "cpu")
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -209,6 +210,8 @@ def test_another_config_is_refused_and_a_falling_rate_ties_the_length(whole, tmp
     train(ToyTask(kimg=0.016, lr_hold=0.5), tmp_path / "run", "cpu")
     with pytest.raises(InputError, match="kimg 0.016 -> 0.048"):
         train(ToyTask(kimg=0.048, lr_hold=0.5), tmp_path / "run", "cpu")
+    with pytest.raises(InputError, match="minutes None -> 5"):  # the rates follow what is used of them, too
+        train(ToyTask(kimg=0.016, lr_hold=0.5), tmp_path / "run", "cpu", minutes=5)
 
 
 # ---------------------------------------------------------------- time and rates
@@ -300,6 +303,19 @@ def test_the_average_has_batch_norm_statistics_of_its_own_weights(whole):
     z = torch.randn(100_000, 3)
     expected = found.linear(z).mean(0)
     assert (found.norm.running_mean - expected).abs().max() < 0.1  # of 1,024 latents
+
+
+@pytest.mark.parametrize("classes, seen", [(2, 1024), (200, 1024), (1500, 1536)])
+def test_the_average_is_measured_on_all_classes_alike(classes, seen):
+    class Labels(Generator):
+        def forward(self, z, y):
+            labels.extend(y.tolist())
+            return super().forward(z, y)
+
+    (network := Labels()).num_classes, labels = classes, []
+    averaged(network, 0, torch.device("cpu"))
+    counts = Counter(labels)
+    assert len(labels) == seen and len(counts) == classes and max(counts.values()) - min(counts.values()) <= 1
 
 
 # ---------------------------------------------------------------- what goes wrong, and the caller's world

@@ -236,6 +236,14 @@ def test_stats_after_the_checkpoint_and_a_torn_line_are_cut_off(tmp_path):
     assert [json.loads(line) for line in path.read_text().splitlines()] == [with_checksum(row) for row in rows]
 
 
+def test_tensorboard_gets_the_numbers_of_a_row_and_is_closed(tmp_path, monkeypatch):
+    told = []
+    writer = types.SimpleNamespace(add_scalar=lambda *given: told.append(given), close=lambda: told.append("closed"))
+    monkeypatch.setattr(runs, "_tensorboard", lambda folder: writer)
+    runs.append_stats(tmp_path, {"step": 2, "loss": 0.5, "scores": {"fd": 1.0}, "name": "x", "none": None})
+    assert told == [("step", 2, 2), ("loss", 0.5, 2), "closed"]
+
+
 def test_no_flipped_bit_of_the_statistics_changes_a_row(tmp_path):
     rows = [{"step": 2, "loss": 0.5}, {"step": 4, "loss": 0.25}]
     for row in rows:
