@@ -15,7 +15,6 @@ from ..core.figures import as_image, grid, png_bytes
 from ..core.files import InputError
 from ..core.state import untouched
 from ..teachers.load import load_teacher
-from ..training.runs import read_stats
 from .newest import Newest
 from .points import image_at, samples, sizes, truncatable, truncated
 from .views import AMPLIFY, difference, enlarged
@@ -65,6 +64,8 @@ def explore_training(run, scale=2):
     run: a Run, or the folder of one. InputError: it has no frames. Returns a VBox with `.parts`: tick, play, image,
     note."""
     import ipywidgets as widgets
+
+    from ..training.runs import read_stats  # and with it what trains: the other widgets need none of it
 
     folder = path_of(getattr(run, "folder", run), "a run")
     frames = sorted((folder / "animation").glob("*.png"))
