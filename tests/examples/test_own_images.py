@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -87,6 +88,20 @@ def test_digits_are_written_and_scored_against_themselves(script):
     told = script.scored({"teacher": network}, real, 129)
     rows = re.findall(r"^\| (\w+) \|.*", told, re.M)
     assert rows == ["teacher"] and "1,290 images" in told and "1,797 real" in told and "CIFAR-FD to teacher" in told
+
+
+def test_of_few_classes_as_many_images_are_scored_as_scores_need(script, monkeypatch):
+    asked = []
+
+    def evaluate(one, real, per_class, teacher):
+        asked.append(per_class)
+        raise script.kd.InputError("stopped")
+
+    monkeypatch.setattr(script.kd, "evaluate", evaluate)
+    for classes in ("ab", "abcdefghij"):
+        with pytest.raises(script.kd.InputError, match="stopped"):
+            script.scored({"teacher": None}, SimpleNamespace(classes=classes), 129)
+    assert asked == [500, 129]  # 1,000 in all
 
 
 def test_the_pages_python_runs(script, monkeypatch):
