@@ -70,7 +70,7 @@ class Original:
             module.n_power_iterations = 0
         optimizers = (disc, "disc_optimizer"), (student, "optimizer")
         descents = [Descent(network, nets.parts[name], alone, c.lr) for network, name in optimizers]
-        ours = distill_step_with_real(nets, c, *self.batch, z_fresh, (), True, *descents)
+        ours = distill_step_with_real(nets, c, *self.batch, z_fresh, (), torch.tensor(c.adversarial_weight), *descents)
         with mock.patch.object(torch, "randn", lambda *_: z_fresh):
             log = self.step(adversarial=True)
         theirs = {name: sum(log[f"{part} Loss"] for part in parts) for name, parts in self.terms.items()}

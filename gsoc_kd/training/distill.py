@@ -35,7 +35,8 @@ PRESETS = {
     "distylegan-2022": dict(
         student="distylegan", disc="distylegan", disc_width=128, kimg=7500, tick_kimg=50, batch=128, lr=2e-4,
         disc_lr=2e-4, betas=(0.5, 0.999), ema=0.0, r1=0.0, feature_weight=1.0, pixel_weight=0.2,
-        adversarial_weight=0.01, gan_weight=0.002, disc_gan_weight=0.2, adversarial_every=10, shift=0, brightness=0.0),
+        adversarial_weight=0.01, adversarial_kimg=0, gan_weight=0.002, disc_gan_weight=0.2, adversarial_every=10,
+        shift=0, brightness=0.0),
     "gpu": dict(kimg=7500, tick_kimg=1000, batch=256, disc_width=64),
 }  # fmt: skip
 
@@ -57,7 +58,8 @@ class DistillConfig:
     r1: float = 0.1  # gamma, weight of the gradient penalty on the teacher's images; 0: none
     feature_weight: float = 1.0  # lambda 0, weight of the feature loss, L1 between the discriminator's maps
     pixel_weight: float = 1.0  # lambda 1, weight of the pixel loss
-    adversarial_weight: float = 0.1  # lambda 2, weight of the student's hinge loss on the noise of the pairs
+    adversarial_weight: float = 1.0  # lambda 2, weight of the student's hinge loss on the noise of the pairs
+    adversarial_kimg: float = 3000  # ... to which it grows linearly while so many thousand pairs are shown; 0: at once
     gan_weight: float = 0.0  # lambda 3, weight of the student's hinge loss on fresh noise; only with real images
     disc_gan_weight: float = 0.0  # lambda 4, weight of the discriminator's hinge loss on real images, if there are any
     adversarial_every: int = 1  # the student's two hinge losses count every so many steps
@@ -95,7 +97,7 @@ def distill_step(nets, c, x_teacher, y, z, augmentation, adversarial, r1, descen
     Args:
         x_teacher: (B, 3, R, R), y: (B, C) class weights, z: (B, Z): the pairs.
         augmentation: light and theta for B images (see `augment`), the same for a teacher's image and the student's.
-        adversarial: whether the hinge loss counts in this step.
+        adversarial: lambda 2 in this step, a scalar; None: the hinge loss does not count.
         r1: weight of the gradient penalty in this step; 0: it is not computed.
         descend_disc, descend: take a loss, and one step down it with the discriminator's and the student's weights.
 
@@ -111,9 +113,9 @@ def distill_step(nets, c, x_teacher, y, z, augmentation, adversarial, r1, descen
     losses["pixel"] = pixel_loss(x_teacher, x_student)
     losses["feature"] = features(c)(maps_teacher, maps)
     total = c.pixel_weight * losses["pixel"] + c.feature_weight * losses["feature"]
-    if adversarial:
+    if adversarial is not None:
         losses["adversarial"] = hinge_generator(logits)
-        total = total + c.adversarial_weight * losses["adversarial"]
+        total = total + adversarial * losses["adversarial"]
     descend(total)
     return losses
 
@@ -123,8 +125,8 @@ def distill_step_with_real(nets, c, x_teacher, y, z, x_real, y_real, z_fresh, au
     """The same with the two terms that need real images, real against student on fresh latents (the 2022 recipe).
 
     x_real: (B, 3, R, R), y_real: (B, C), z_fresh: (B, Z): real images, their labels, latents for these labels."""
-    n, x_student = len(y), nets.generator(z, y)
-    with torch.set_grad_enabled(adversarial and c.gan_weight > 0):
+    n, x_student, counts = len(y), nets.generator(z, y), adversarial is not None
+    with torch.set_grad_enabled(counts and c.gan_weight > 0):
         x_fresh = nets.generator(z_fresh, y_real)
     four = torch.cat([x_teacher, x_student.detach(), x_real, x_fresh.detach()])
     four = augment(four, *times(4, augmentation))
@@ -135,14 +137,14 @@ def distill_step_with_real(nets, c, x_teacher, y, z, x_real, y_real, z_fresh, au
     total = losses["disc"] + c.disc_gan_weight * losses["disc_gan"]
     descend_disc(total + add_r1(losses, r1, nets.disc.network, four[:n], y))
 
-    shown, labels = (torch.cat([x_student, x_fresh]), torch.cat([y, y_real])) if adversarial else (x_student, y)
+    shown, labels = (torch.cat([x_student, x_fresh]), torch.cat([y, y_real])) if counts else (x_student, y)
     logits, maps = nets.disc(augment(shown, *times(len(shown) // n, augmentation)), labels, training=False)
     losses["pixel"] = pixel_loss(x_teacher, x_student)
     losses["feature"] = features(c)(maps_teacher, [m[:n] for m in maps])
     total = c.pixel_weight * losses["pixel"] + c.feature_weight * losses["feature"]
-    if adversarial:
+    if counts:
         losses["adversarial"], losses["gan"] = hinge_generator(logits[:n]), hinge_generator(logits[n:])
-        total = total + c.adversarial_weight * losses["adversarial"] + c.gan_weight * losses["gan"]
+        total = total + adversarial * losses["adversarial"] + c.gan_weight * losses["gan"]
     descend(total)
     return losses
 
@@ -186,7 +188,9 @@ class DistillTask:
     def draw(self, block):
         c, (device, rank, world) = self.config, self.where
         rng, rows = runs.rng(c.seed, block, device, rank), self.batches.block(block, self.period, rank, world)
-        given = {"rows": rows}
+        shown = torch.arange(block * self.period, (block + 1) * self.period, device=device) * c.batch / 1000
+        grown = (shown / c.adversarial_kimg).clamp(max=1) if c.adversarial_kimg else torch.ones_like(shown)
+        given = {"rows": rows, "adversarial": c.adversarial_weight * grown}
         if self.real:
             given["real_rows"] = self.real_batches.block(block, self.period, rank, world)
             shape = *rows.shape, self.pairs.z_dim
@@ -195,7 +199,8 @@ class DistillTask:
         return given | dict(zip(("light", "theta"), drawn))
 
     def step(self, nets, given, i, descend_disc, descend):
-        c, rows, adversarial = self.config, given["rows"], (i + 1) % self.config.adversarial_every == 0
+        c, rows = self.config, given["rows"]
+        adversarial = None if (i + 1) % c.adversarial_every else given["adversarial"]
         pairs = to_float(self.x[rows]), self.y[rows], self.z[rows].float()
         r1 = lazy_r1(c.r1, i)
         rest = [given[name] for name in ("light", "theta") if name in given], adversarial, r1, descend_disc, descend

@@ -186,7 +186,7 @@ def one_step(task, pairs, real):
     total = (
         c.pixel_weight * losses["pixel"]
         + c.feature_weight * losses["feature"]
-        + c.adversarial_weight * losses["adversarial"]
+        + c.adversarial_weight * (c.adversarial_kimg == 0) * losses["adversarial"]  # 0 in the first step
     )
     if real is not None:
         losses["gan"] = hinge_generator(seen(student(z_fresh, y_real), y_real)[0])
@@ -202,7 +202,8 @@ def one_step(task, pairs, real):
         ("distylegan-2022", True, dict(disc_width=8)),
         ("distylegan-2022", False, dict(disc_width=8)),
         ("smoke", True, dict(gan_weight=0.5, disc_gan_weight=0.5, disc_lr=4e-5)),
-        ("smoke", False, dict(disc_lr=2e-5, pixel_weight=0.7, feature_weight=0.3, adversarial_weight=0.2)),
+        ("smoke", True, dict(gan_weight=0.5, adversarial_kimg=0, disc_lr=2e-5)),
+        ("smoke", False, dict(disc_lr=2e-5, pixel_weight=0.7, feature_weight=0.3)),
     ],
 )
 def test_one_step_is_the_one_written_out_here(pairs, real, tmp_path, preset, with_real, changes):
@@ -218,6 +219,14 @@ def test_one_step_is_the_one_written_out_here(pairs, real, tmp_path, preset, wit
     trained, expected = (torch.cat([p.detach().flatten() for p in network.parameters()]) for network in networks)
     assert ((trained - expected).abs() < 1e-6).float().mean() > 0.97  # Adam's first step is a sign, which
     assert (trained - expected).abs().max() < 2.1 * c.lr  # near 0 rounding may flip
+
+
+def test_the_adversarial_weight_grows_with_the_pairs_shown(pairs):
+    for kimg, expected in ((0.32, [0, 0.1, 1.9, 2, 2]), (0, [2] * 5)):
+        task = DistillTask(pairs, config(adversarial_weight=2.0, adversarial_kimg=kimg))
+        task.place(torch.device("cpu"), 0, 1)
+        weights = torch.cat([task.draw(block)["adversarial"] for block in range(3)])
+        assert weights[[0, 1, 19, 20, 23]].tolist() == pytest.approx(expected)  # 16 pairs a step
 
 
 @pytest.mark.parametrize("every, r1, period", [(1, 0.1, 8), (2, 0.0, 8), (3, 0.0, 9), (3, 0.1, 24), (10, 0.0, 10)])
