@@ -20,7 +20,7 @@ help:
 	@echo "What follows needs CIFAR-10, and is for the project's authors:"
 	@echo "make teacher    train the bundled teacher anew on a GPU (minutes)"
 	@echo "make assets     remake the bundled student and all tables: embedded, then tables (goes on if stopped)"
-	@echo "make embedded   remake student, tables, images and notebooks for the bundled teacher (an hour; in runs/assets)"
+	@echo "make embedded   remake student, tables, images and notebooks for the bundled teacher (two hours; in runs/assets)"
 	@echo "make tables     remake the other tables: faults and speeds anew, studies from their figures (half an hour)"
 	@echo "make studies    train the studies' students anew if the bundled teacher is another one (most of a day)"
 	@echo "make classifier train the classifier that scores anew, which puts every score on another scale (half an hour)"
@@ -82,9 +82,10 @@ assets:
 # stopped run goes on; to start over, remove runs/assets. PEER, BEFORE, OFFICIAL: the checkouts of benchmarks/speed.py.
 embedded: $(STAMP)
 	$(RUN) gsoc_kd pairs --per-class 10000 --out runs/assets/pairs
-	$(RUN) gsoc_kd distill --pairs runs/assets/pairs --out runs/assets/student --kimg 2450 --tick-kimg 50 --ema 0.9995
+	$(RUN) gsoc_kd distill --pairs runs/assets/pairs --out runs/assets/student --kimg 4000 --tick-kimg 50 --ema 0.9995
 	$(PY) tools/assets.py embed --run runs/assets/student --name student
 	$(PY) tools/assets.py results
+	$(RUN) gsoc_kd demo --out runs/assets/demo
 	$(PY) tools/figures.py
 	$(PY) tools/assets.py calibrate
 	$(PY) benchmarks/speed.py generators $(if $(PEER),--peer $(PEER)) --write

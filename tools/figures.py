@@ -15,12 +15,12 @@ import tyro
 from matplotlib.figure import Figure
 from PIL import Image
 
-from gsoc_kd.core.figures import as_image, beside, class_grid, grid, named_rows, save_png
+from gsoc_kd.core.figures import as_image, beside, class_grid, grid, named_rows, save_png, side_by_side
 from gsoc_kd.core.files import ASSETS, InputError, read_json, write_json
 from gsoc_kd.data.images import load_images
 from gsoc_kd.evaluation import copying, features, load_classifier, load_reference, neighbour_grid, precision_recall
 from gsoc_kd.pairs import draw_latents, generate_images
-from gsoc_kd.teachers import load_teacher
+from gsoc_kd.teachers import load_student, load_teacher
 from gsoc_kd.training.runs import read_stats
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -28,7 +28,7 @@ from pages import check_block, main_program, markdown, write_block, written_by
 
 MAX_KB = 100
 RESULTS = Path("benchmarks/results")
-FIGURES = "pairs-seen", "difference", "training", "variety"
+FIGURES = "pairs-seen", "difference", "training", "demo", "variety"
 PANELS = {  # title: the lines that share an axis, each with its name
     "pixel loss": {"pixel": ""},
     "feature loss": {"feature": ""},
@@ -40,10 +40,12 @@ KEPT = ["kimg", *(key for lines in PANELS.values() for key in lines)]
 
 def main(which: tyro.conf.Positional[tuple[Literal[FIGURES], ...]] = FIGURES,
          teacher: Path = Path("runs/assets/teacher"), student: Path = Path("runs/assets/student"),
-         docs: Path = Path("docs")):  # fmt: skip
+         demo: Path = Path("runs/assets/demo"), docs: Path = Path("docs")):  # fmt: skip
     """Makes the images; what only a training's folder shows stays as it is where that is not there."""
     if "variety" in which:
         check_block(docs / "Teacher-Network.md", "variety")
+    if "demo" in which:
+        check_block(docs / "Getting-Started.md", "demo")
     if "pairs-seen" in which:
         save(seen(read_json(RESULTS / "pairs-seen.json")["rows"]), docs / "pairs-seen.png")
     if "difference" in which:
@@ -52,6 +54,8 @@ def main(which: tyro.conf.Positional[tuple[Literal[FIGURES], ...]] = FIGURES,
         for name, run in (("teacher", teacher), ("student", student)):
             training(name, run, docs) if run.is_dir() else print(f"{run} is not there: {name}-training.png stays")
             save(losses(name), docs / f"{name}-curves.png")
+    if "demo" in which:
+        of_the_demo(demo, docs) if demo.is_dir() else print(f"{demo} is not there: demo.png stays")
     if "variety" in which:
         write_block(docs / "Teacher-Network.md", "variety", variety(docs))
 
@@ -67,6 +71,15 @@ def training(name, run, docs):
     shown = beside([side, *strips], ["", *(f"{kimg[i]:.0f} k" for i in moments)], gap=6)
     save_png(shown, docs / f"{name}-training.png", MAX_KB)
     keep(name, stats)
+
+
+def of_the_demo(folder, docs):
+    """What `gsoc-kd demo --out folder` made: its table, and its student below the teacher on the same noise."""
+    networks, y = (load_teacher(), load_student(folder / "run")), np.arange(20) % 10
+    shown = [one(draw_latents(7, 0, len(y), one.z_dim), y) for one in networks]
+    save_png(side_by_side(*shown, columns=10, scale=3, titles=networks[0].classes), docs / "demo.png", MAX_KB)
+    told = (folder / "table.md").read_text(encoding="utf-8").strip()
+    write_block(docs / "Getting-Started.md", "demo", f"{told} {written_by('-m gsoc_kd demo')}")
 
 
 def keep(name, stats):
