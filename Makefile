@@ -82,7 +82,7 @@ assets:
 # stopped run goes on; to start over, remove runs/assets. PEER, BEFORE, OFFICIAL: the checkouts of benchmarks/speed.py.
 embedded: $(STAMP)
 	$(RUN) gsoc_kd pairs --per-class 10000 --out runs/assets/pairs
-	$(RUN) gsoc_kd distill --pairs runs/assets/pairs --out runs/assets/student --kimg 4000 --tick-kimg 50 --ema 0.9995
+	$(RUN) gsoc_kd distill --pairs runs/assets/pairs --out runs/assets/student --kimg 3498.88 --tick-kimg 50 --ema 0.9995
 	$(PY) tools/assets.py embed --run runs/assets/student --name student
 	$(PY) tools/assets.py results
 	$(RUN) gsoc_kd demo --out runs/assets/demo
