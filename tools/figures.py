@@ -20,7 +20,7 @@ from gsoc_kd.core.files import ASSETS, InputError, read_json, write_json
 from gsoc_kd.data.images import load_images
 from gsoc_kd.evaluation import copying, features, load_classifier, load_reference, neighbour_grid, precision_recall
 from gsoc_kd.pairs import draw_latents, generate_images
-from gsoc_kd.teachers import load_student, load_teacher
+from gsoc_kd.teachers import load_teacher
 from gsoc_kd.training.runs import read_stats
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -75,7 +75,7 @@ def training(name, run, docs):
 
 def of_the_demo(folder, docs):
     """What `gsoc-kd demo --out folder` made: its table, and its student below the teacher on the same noise."""
-    networks, y = (load_teacher(), load_student(folder / "run")), np.arange(20) % 10
+    networks, y = (load_teacher(), load_teacher(folder / "run")), np.arange(20) % 10
     shown = [one(draw_latents(7, 0, len(y), one.z_dim), y) for one in networks]
     save_png(side_by_side(*shown, columns=10, scale=3, titles=networks[0].classes), docs / "demo.png", MAX_KB)
     told = (folder / "table.md").read_text(encoding="utf-8").strip()
