@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 MAP_WEIGHTS = (1 / 16, 1 / 8, 1 / 4, 1)
 R1_EVERY = 8  # lazy regularisation: the penalty is computed every so many steps (Karras et al. 2019, arXiv 1912.04958)
-RELATIVE_WEIGHTS = (0.06, 0.07, 0.1, 0.3)
+RELATIVE_WEIGHTS = (0.06, 0.07, 0.1, 0.3)  # of the maps, near to far from pixels; docs/Studies.md (`feature-10`)
 
 
 def feature_loss(maps_teacher, maps_student, weights=MAP_WEIGHTS):

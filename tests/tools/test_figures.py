@@ -1,5 +1,7 @@
 """tools/figures.py: the images of a training, and the table of how varied the teacher is, say what was measured."""
 
+import shutil
+
 import figures
 import numpy as np
 import pytest
@@ -50,6 +52,18 @@ def test_lines_have_their_names_beside_them_and_share_an_axis_only_with_their_ki
     named = {text.get_text(): text.xy for text in axes[-1].texts}
     assert list(named) == ["generator" if name == "teacher" else "student", "discriminator"]
     assert [*named.values()] == [tuple(line.get_xydata()[-1]) for line in axes[-1].lines]
+
+
+def test_the_demo_is_shown_with_its_table_and_its_student_below_the_teacher(tmp_path):
+    shutil.copytree(ASSETS / "teacher", tmp_path / "run")  # a student that repeats its teacher
+    (tmp_path / "table.md").write_text("| the student just made | 7.5 |\n")
+    (page := tmp_path / "Getting-Started.md").write_text("<!-- demo: x -->\nold\n<!-- end of demo -->\n")
+    figures.of_the_demo(tmp_path, tmp_path)
+    assert "| the student just made | 7.5 |" in page.read_text() and "old" not in page.read_text()
+    shown = np.asarray(Image.open(tmp_path / "demo.png").convert("RGB")).astype(int)
+    rows = shown[-4 * 97 :].reshape(4, 97, *shown.shape[1:])[:, 1:, -960:]  # without the names
+    assert (rows[0] == rows[1]).mean() > 0.99 and (rows[2] == rows[3]).mean() > 0.99
+    assert (rows[0] == rows[2]).mean() < 0.5
 
 
 def test_maps_are_means_over_the_images_and_colours_of_a_class():
