@@ -1,6 +1,7 @@
 """The project's question at full scale on one GPU: a wide teacher, its pairs, students beside it, their scores.
 
     python benchmarks/reference.py --minutes 30     a part: exit code 3 says that there is more to do
+    python benchmarks/reference.py --names 50k 100k these networks only: several such calls can share a large GPU
     python benchmarks/reference.py --scale smoke    a minute on a CPU: does every stage work?
 
 Teacher (preset `gpu`) -> 50,000 and 500,000 pairs -> students, which all see as many pairs as in 2022, 150 epochs of
@@ -39,9 +40,14 @@ SMALL |= {"distylegan-2022": ("distylegan-2022", 13, SMOKE)}
 
 
 def main(real: str = "cifar10", out: Path = Path("runs/reference"), scale: Literal["full", "smoke"] = "full",
-         minutes: float = float("inf"), teacher_kimg: float = 20_000, device: str | None = None):  # fmt: skip
-    """Does what is left, for `minutes`. `real`: CIFAR-10, or a dataset zip with its classes."""
+         minutes: float = float("inf"), teacher_kimg: float = 20_000, device: str | None = None,
+         names: tuple[str, ...] = ()):  # fmt: skip
+    """Does what is left, for `minutes`. `real`: CIFAR-10, or a dataset zip with its classes. `names`: of networks; all
+    by default, and then the report."""
     deadline, images, full = time.monotonic() + 60 * minutes, kd.load_images(real), scale == "full"
+    students = STUDENTS if full else SMALL
+    if unknown := sorted({*names} - {"teacher", *students}):
+        raise InputError(f"there is no {unknown[0]!r}; choose from teacher, {', '.join(students)}")
     asked = {"real": real, "scale": scale, "teacher_kimg": teacher_kimg}
     if (out / "asked.json").is_file() and (before := read_json(out / "asked.json")) != asked:
         raise InputError(f"{out} holds a reference of {before}, not of {asked}; give another --out")
@@ -82,12 +88,14 @@ def main(real: str = "cifar10", out: Path = Path("runs/reference"), scale: Liter
     config = kd.PretrainConfig.preset("gpu", kimg=teacher_kimg) if full else kd.PretrainConfig.preset("smoke", **SMOKE)
     try:
         teacher = finish("teacher", config, pretrain)
-        for name, (preset, per_class, changes) in (STUDENTS if full else SMALL).items():
+        for name in students if not names else [name for name in students if name in names]:
+            preset, per_class, changes = students[name]
             finish(name, kd.DistillConfig.preset(preset, **changes), partial(distill, per_class), teacher)
     except TimeoutError:
         print("the minutes of this call are over; call it again to go on")
         return 3
-    print(report(["teacher", *(STUDENTS if full else SMALL)], out))
+    if not names:
+        print(report(["teacher", *students], out))
 
 
 def report(names, out):

@@ -19,6 +19,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from statistics import median
 
@@ -41,7 +42,7 @@ from gsoc_kd.networks.stylegan2 import from_official
 from gsoc_kd.pairs import draw_latents, save_pairs
 from gsoc_kd.teachers import Teacher
 from gsoc_kd.training import loop
-from gsoc_kd.training.blocks import Blocks
+from gsoc_kd.training.blocks import Blocks, CudaGraph
 from gsoc_kd.training.distill import DistillTask
 from gsoc_kd.training.gan import GanTask
 
@@ -157,31 +158,41 @@ def stylegan2(official: Path | None = None, rounds: int = 7, batch: int = 32, de
     yield f"{macs / 1e9:.2f} GMAC an image, batch {batch}, {rounds} rounds."
 
 
-def captured(device: str = "cuda", preset: str = "gpu", ticks: int = 3, images: int = 50_000,
-             backend: str = "inductor"):  # fmt: skip
-    """Both trainings step by step (one tick of the preset), in captured blocks (`ticks`, after a first one), and
-    with networks compiled by a `backend` of torch.compile; the last columns are of the fastest."""
-    graph = "cuda" if torch.device(device).type == "cuda" else lambda function: function
+def captured(device: str = "cuda", preset: str = "gpu", seconds: float = 5.0, images: int = 50_000,
+             backend: str | None = "inductor"):  # fmt: skip
+    """Both trainings step by step, in captured blocks, and in these with networks compiled by a `backend` of
+    torch.compile, each for `seconds`, without ticks; the last columns are of the fastest."""
+    graph = CudaGraph if torch.device(device).type == "cuda" else lambda function: function
+    ways = [(None, None), (graph, None), *([(graph, backend)] if backend else [])]
     peak, rows = matmul_peak(device), []
     with tempfile.TemporaryDirectory() as folder:
         pairs, real = noise(Path(folder), images)
-        for kind, data, config in ((DistillTask, pairs, kd.DistillConfig), (GanTask, real, kd.PretrainConfig)):
-            kimg, rates = config.preset(preset).tick_kimg, []
-            for how, count, compile in ((None, 1, None), (graph, ticks + 1, None), (graph, ticks + 1, backend)):
-                task = kind(data, config.preset(preset, kimg=kimg * count))
-                out = f"{folder}/{task.verb}-{len(rates)}"
-                stats = loop.train(task, out, device, graph=how, compile=compile).stats
-                rates.append(median(row[f"{task.unit}s_per_second"] for row in stats[count > 1 :]))
+        for task in (DistillTask(pairs, kd.DistillConfig.preset(preset)), GanTask(real, kd.PretrainConfig.preset(preset))):
+            rates = [training_rate(task, device, *way, seconds) for way in ways]
             accelerator, nets, _ = loop.prepare(task, device)
             with Operations() as counter:
                 Blocks(task, nets, accelerator)(0, task.period)
             work, best = counter.total / task.period / task.config.batch, max(rates)
-            told = [f"{rate:,.0f} ({rate / rates[0]:.2f})" for rate in rates]
+            told = [f"{rate:,.0f} ({rate / rates[0]:.2f})" for rate in rates] + ["–"] * (3 - len(rates))
             told += [f"{work / 1e9:.2f}", f"{best * work / peak:.1%}", f"{7_500_000 / best / 60:.1f}"]
             rows.append([f"`{task.verb}`", *told])
     head = ["eager", "captured (ratio)", "and compiled", "GFLOP an image", "of the peak", "minutes for 7.5 M images"]
     yield markdown([f"images/s, preset `{preset}`", *head], rows)
     yield f"The peak is that of a large bfloat16 matrix product, {peak / 1e12:,.1f} TFLOP/s."
+
+
+def training_rate(task, device, graph, compile, seconds):
+    """Images a second of a task's blocks, after four to warm up: two as they are, one captured, one replayed."""
+    accelerator, nets, _ = loop.prepare(task, device, compile)
+    blocks, count, begun = Blocks(task, nets, accelerator, graph), 0, None
+    while begun is None or time.monotonic() - begun < seconds:
+        blocks(count * task.period, (count + 1) * task.period)
+        count += 1
+        if count == 4:
+            blocks.means()  # waits for the device
+            begun = time.monotonic()
+    blocks.means()
+    return (count - 4) * task.period * task.config.batch / (time.monotonic() - begun)
 
 
 class Operations(TorchDispatchMode):

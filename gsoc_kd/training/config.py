@@ -38,8 +38,9 @@ def check(config, positive, shares, choices):
             value = _number(name, value, field.type, field.name in positive, field.name == "seed")
         elif field.type == int | None and value is not None:
             value = _number(name, value, int, True)
-        elif field.type == bool | None and not isinstance(value, bool | None):
-            raise InputError(f"{name} must be True, False or None, got {brief(value)}")
+        elif field.type in (bool, bool | None) and not isinstance(value, field.type):
+            choice = "True or False" if field.type is bool else "True, False or None"
+            raise InputError(f"{name} must be {choice}, got {brief(value)}")
         elif typing.get_origin(field.type) is tuple:
             kind, *rest = typing.get_args(field.type)
             if not isinstance(value, list | tuple) or (rest[0] is not ... and len(value) != 1 + len(rest)):
@@ -82,7 +83,8 @@ def flags(config):
         name, value = field.name.replace("_", "-"), getattr(config, field.name)
         if value == field.default:
             continue
-        words += [f"--{name}", *map(str, value if isinstance(value, (tuple, list)) else [value])]
+        values = value if isinstance(value, tuple | list) else [] if field.type is bool else [value]
+        words += [f"--{name}", *map(str, values)]
     return words
 
 

@@ -16,7 +16,7 @@ from . import config as configs
 from . import runs
 from .augment import augment, draw_augmentation
 from .loop import train
-from .losses import R1_EVERY, add_r1, lazy_r1, logistic_discriminator, logistic_generator
+from .losses import R1_EVERY, add_r1, lazy_r1, logistic_discriminator, logistic_generator, relativistic
 
 PRESETS = {
     "smoke": dict(kimg=0.256, tick_kimg=0.128, batch=16, z_dim=8, widths=(16, 8, 8, 8), embed_dim=4, disc_width=4,
@@ -52,9 +52,11 @@ class PretrainConfig:
     disc_lr: float = 4e-4  # Adam's learning rate for the discriminator
     lr_hold: float = 1.0  # share of the run (of its kimg or minutes) at the full learning rates; then they fall
     lr_end: float = 0.05  # ... linearly to this share of themselves
+    loss: str = "logistic"  # "logistic", or "relativistic" with the gradient penalty on generated images too (R2)
     r1: float = 0.1  # gamma, the weight of the gradient penalty on real images
     betas: tuple[float, float] = (0.0, 0.99)  # Adam's averaging
     ema: float = 0.999  # share of itself that the averaged generator keeps in a step, after a ramp from 0
+    mirror: bool = False  # show each real image as it is or mirrored left to right, by chance
     shift: int = 3  # augmentation: shift by at most so many pixels
     brightness: float = 0.5  # augmentation: brightness plus or minus so much
     seed: int = 0  # seed of weights, latents, order and augmentation
@@ -71,10 +73,11 @@ class PretrainConfig:
             self, shares=("betas", "ema"),
             positive=("kimg", "tick_kimg", "batch", "z_dim", "disc_width", "lr", "disc_lr", "w_dim", "mapping_layers",
                       "channel_base", "channel_max"),
-            choices={"architecture": ("conv", "stylegan2"), "disc": ("projection", "stylegan2")})  # fmt: skip
+            choices={"architecture": ("conv", "stylegan2"), "disc": ("projection", "stylegan2"),
+                     "loss": ("logistic", "relativistic")})  # fmt: skip
 
 
-def gan_step(nets, x, y, z, options, augmentation, again, r1, descend_disc, descend):
+def gan_step(nets, c, x, y, z, options, augmentation, again, r1, descend_disc, descend):
     """Real against generated images: first the discriminator, then the generator (Goodfellow et al. 2014).
 
     Args:
@@ -89,11 +92,15 @@ def gan_step(nets, x, y, z, options, augmentation, again, r1, descend_disc, desc
     generated = nets.generator(z, y, **options)  # (B, 3, R, R)
     both = augment(torch.cat([x, generated.detach()]), *augmentation)
     logits, _ = nets.disc(both, torch.cat([y, y]))  # (2B,)
-    losses = {"disc": logistic_discriminator(*logits.chunk(2))}
-    descend_disc(losses["disc"] + add_r1(losses, r1, nets.disc.network, both[: len(x)], y))
+    real, fake = logits.chunk(2)
+    losses = {"disc": relativistic(fake, real) if c.loss == "relativistic" else logistic_discriminator(real, fake)}
+    total = losses["disc"] + add_r1(losses, r1, nets.disc.network, both[: len(x)], y)
+    if c.loss == "relativistic":
+        total = total + add_r1(losses, r1, nets.disc.network, both[len(x) :], y, "r2")
+    descend_disc(total)
 
     logits, _ = nets.disc(augment(generated, *again), y)
-    losses["generator"] = logistic_generator(logits)
+    losses["generator"] = relativistic(real.detach(), logits) if c.loss == "relativistic" else logistic_generator(logits)
     descend(losses["generator"])
     return losses
 
@@ -129,14 +136,18 @@ class GanTask:
         }
         if self.noise_numbers:
             given["noise_mode"] = torch.randn(period, n, self.noise_numbers, generator=rng, device=device)
+        if c.mirror:
+            given["mirror"] = torch.rand(period, n, 1, 1, 1, generator=rng, device=device) < 0.5
         drawn = draw_augmentation((period, 3 * n), self.real.resolution, c.shift, c.brightness, rng)
         return given | dict(zip(("light", "theta"), drawn))
 
     def step(self, nets, given, i, descend_disc, descend):
         rows, drawn = given["rows"], [given[name] for name in ("light", "theta") if name in given]
         options = {"noise_mode": given["noise_mode"]} if "noise_mode" in given else {}
-        n, r1 = 2 * len(rows), lazy_r1(self.config.r1, i)
-        return gan_step(nets, to_float(self.x[rows]), self.y[rows], given["z"], options, [part[:n] for part in drawn],
+        n, r1, x = 2 * len(rows), lazy_r1(self.config.r1, i), to_float(self.x[rows])
+        if "mirror" in given:
+            x = torch.where(given["mirror"], x.flip(3), x)
+        return gan_step(nets, self.config, x, self.y[rows], given["z"], options, [part[:n] for part in drawn],
                         [part[n:] for part in drawn], r1, descend_disc, descend)  # fmt: skip
 
     def identity(self):
