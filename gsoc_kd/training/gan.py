@@ -22,8 +22,8 @@ PRESETS = {
     "smoke": dict(kimg=0.256, tick_kimg=0.128, batch=16, z_dim=8, widths=(16, 8, 8, 8), embed_dim=4, disc_width=4,
                   group=4),
     "laptop": dict(),
-    "gpu": dict(kimg=20_000, tick_kimg=1000, batch=256, widths=(384, 256, 128, 64), embed_dim=128, disc_width=128,
-                disc_lr=2e-4),  # twice that, and both networks swing against each other
+    "gpu": dict(kimg=12_000, tick_kimg=1000, batch=256, widths=(512, 320, 160, 80), embed_dim=128, disc_width=128,
+                disc_lr=2e-4, lr_hold=0.6, ema=0.9995, mirror=True),
     "stylegan2-ada": dict(  # its `cifar` configuration, with this project's augmentation
         architecture="stylegan2", disc="stylegan2", kimg=100_000, tick_kimg=200, batch=64, z_dim=512, w_dim=512,
         channel_base=32768, channel_max=512, group=32, lr=2.5e-3, disc_lr=2.5e-3, r1=0.01, ema=0.9999),
