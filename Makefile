@@ -22,9 +22,9 @@ help:
 	@echo "make assets     remake the bundled student and all tables: embedded, then tables (goes on if stopped)"
 	@echo "make embedded   remake student, tables, images and notebooks for the bundled teacher (two hours; in runs/assets)"
 	@echo "make tables     remake the other tables: faults and speeds anew, studies from their figures (half an hour)"
-	@echo "make studies    train the studies' students anew if the bundled teacher is another one (most of a day)"
+	@echo "make studies    train the studies' students that are missing (hours; those of the trade-off need a GPU)"
 	@echo "make classifier train the classifier that scores anew, which puts every score on another scale (half an hour)"
-	@echo "make reference  teacher and students at full scale on one GPU; ARGS='--minutes 30' for a part of it"
+	@echo "make reference  on a GPU: the teacher, then students of many sizes; ARGS='--minutes 20' ends after so many"
 	@echo "make fuzz       change good files at random, guided by coverage, and read them; MINUTES=10 for each reader"
 	@echo "make clean      remove the environment and Python's caches; runs/ stays"
 
@@ -71,7 +71,7 @@ wiki: $(STAMP)
 
 # Refused without a GPU, where it would be a poor teacher. `make assets` belongs after it.
 teacher: $(STAMP)
-	$(RUN) gsoc_kd pretrain --preset gpu --device cuda --kimg 6600 --score-ticks 1 --no-publish --out runs/assets/teacher
+	$(RUN) gsoc_kd pretrain --preset gpu --device cuda --no-publish --out runs/assets/teacher
 	$(PY) tools/assets.py embed --run runs/assets/teacher --name teacher
 
 assets:
@@ -103,8 +103,7 @@ tables: $(STAMP)
 	$(if $(PEER),$(PY) benchmarks/speed.py training --peer $(PEER) $(if $(BEFORE),--before $(BEFORE)) --write)
 	$(if $(OFFICIAL),$(PY) benchmarks/speed.py stylegan2 --official $(OFFICIAL) --write)
 
-# The rows that the pages show; figures are kept in benchmarks/results. Until it is called, tables tell of students of the
-# teacher that they were made with, and say so.
+# The rows that the pages show; figures are kept in benchmarks/results, of the bundled teacher only.
 studies: $(STAMP)
 	for study in ablations equal-cost trade-off; do $(PY) benchmarks/studies.py $$study || exit; done
 
@@ -114,8 +113,8 @@ classifier: $(STAMP)
 	$(PY) tools/assets.py cas
 
 # Exit code 3 (make's "Error 3") says that there is more to do: call it again.
-reference: $(STAMP)
-	$(PY) benchmarks/reference.py $(ARGS)
+reference: teacher
+	$(PY) benchmarks/studies.py trade-off $(ARGS)
 
 # Findings lie in build/fuzz; mended, their inputs go into tests/fixtures/fuzz.
 MINUTES ?= 10

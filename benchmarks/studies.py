@@ -1,20 +1,21 @@
 """Recipes compared: many trainings that differ in one thing (studies.toml), scored alike, tabulated in docs/Studies.md.
 
-    python benchmarks/studies.py recipe        students: ideas for the recipe, 600,000 pairs shown or as long
     python benchmarks/studies.py ablations     students: what each part of the preset is worth
-    python benchmarks/studies.py trade-off     students of 50 thousand to 2 million parameters
-    python benchmarks/studies.py equal-cost    the preset against the recipe of 2022
+    python benchmarks/studies.py equal-cost    the preset against the recipe of 2022, in equal time
+    python benchmarks/studies.py trade-off     students of 50 thousand to 2 million parameters at full length; on a GPU
     python benchmarks/studies.py teacher       teachers: one field changed at a time
     python benchmarks/studies.py speed         images/s of the trade-off's students as INT8 files; on an idle machine
     python benchmarks/studies.py tables        every study's table from its figures, without training
 
-Each run has one thread, so that two at once (`--seeds 0`, `--seeds 1`) hardly disturb each other, and a budget: minutes
-of *processor* time, or thousands of pairs, which a row that costs more for each pair gets fewer of (`costs.json`,
-measured once). A stopped run goes on; a finished one is not repeated: its figures lie in benchmarks/results/STUDY.
+On a CPU a run has one thread, so that two at once (`--seeds 0`, `--seeds 1`) hardly disturb each other. Its length is a
+number of minutes of *processor* time; or thousands of pairs, which a row that costs more for each pair gets fewer of
+(`costs.json`, measured once); or what the row says. A stopped run goes on; a finished one is not repeated: its figures
+lie in benchmarks/results/STUDY. Rows that are called by name can share a large GPU. Exit code 3: the minutes are over.
 """
 
 import functools
 import json
+import sys
 import tempfile
 import time
 import tomllib
@@ -32,10 +33,12 @@ from pages import check_block, main_program, markdown, write_block
 from speed import in_turn
 
 import gsoc_kd as kd
+from gsoc_kd.core.checks import pick_device
 from gsoc_kd.core.files import ASSETS, InputError, locked, read_json, replacing_file, write_json
 from gsoc_kd.core.weights import provenance
 from gsoc_kd.data.images import CIFAR10_CLASSES
 from gsoc_kd.evaluation import cost, lower_bound_row
+from gsoc_kd.evaluation.publish import publish
 from gsoc_kd.pairs import Pairs, draw_latents
 from gsoc_kd.training.blocks import Blocks
 from gsoc_kd.training.distill import DistillTask, make_networks
@@ -59,11 +62,11 @@ COLUMNS = [  # title, where it lies in a run's figures, how it is written; a col
 
 
 def main(study: tyro.conf.Positional[Literal[(*STUDIES, "speed", "tables")]], names: tuple[str, ...] = (),
-         seeds: tuple[int, ...] = ()):  # fmt: skip
-    """Trains, scores and writes the table of a study."""
+         seeds: tuple[int, ...] = (), minutes: float = float("inf")):  # fmt: skip
+    """Trains, scores and writes the table of a study. After so many `minutes` no further row begins."""
     if study == "speed":
         return print(json.dumps(time_files(), indent=2))
-    every = STUDIES if study == "tables" else {study: STUDIES[study]}
+    every, deadline = STUDIES if study == "tables" else {study: STUDIES[study]}, time.monotonic() + 60 * minutes
     for name in every:
         check_block(PAGE, name)
     rows = every[study]["rows"] if study != "tables" else {}
@@ -71,6 +74,9 @@ def main(study: tyro.conf.Positional[Literal[(*STUDIES, "speed", "tables")]], na
         raise InputError(f"{study} has no {unknown[0]!r}; choose from {', '.join(rows)}")
     for name in names or rows:
         for seed in seeds or every[study]["seeds"]:
+            if time.monotonic() >= deadline:
+                print("the minutes are over; call it again to go on")
+                return 3
             train(study, name, seed)
     print("\n\n".join(write(name) for name in every))
 
@@ -78,33 +84,45 @@ def main(study: tyro.conf.Positional[Literal[(*STUDIES, "speed", "tables")]], na
 def train(study, name, seed):
     """Trains and scores a row, unless its figures are there."""
     s, file = STUDIES[study], RESULTS / study / f"{name}-{seed}.json"
-    if tag := s.get("tag"):
-        raise InputError(f"the rows of {study} have fields that only the tag {tag} has: git checkout {tag}")
     teacher = kd.load_teacher() if s["per_class"] else None
-    kimg = 1e6 if "minutes" in s else round(s["kimg"] / pair_costs(study)[name], 3)
+    kimg = round(s["kimg"] / pair_costs(study)[name], 3) if "kimg" in s else 1e6
     config, asked = asking(study, name, seed, kimg, teacher and teacher.digest)
     if file.is_file() and same(read_json(file)["asked"], asked, type(config)):
         return print(f"{study}, {name}, seed {seed}: finished before")
-    torch.set_num_threads(1)
-    limit = dict(device="cpu", minutes=asked["minutes"], timer=time.process_time)
+    device = pick_device("cpu" if "minutes" in s else None)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    limit = dict(device=device.type, minutes=asked["minutes"])
+    limit |= {"timer": time.process_time} if "minutes" in s else {}
     if teacher:
         place = RUNS / teacher.digest[:8]
         pairs = kd.make_pairs(teacher, asked["per_class"], seed=0, out=place / f"pairs-{asked['per_class']}")
         done = kd.distill(pairs, config, place / study / file.stem, asked["real"], **limit)
     else:
         done = kd.pretrain("cifar10", config, RUNS / study / file.stem, **limit)
-    scores = kd.evaluate(done.generator, per_class=1000, teacher=teacher, progress=False, imagenet=True)
-    found = {"asked": asked, "last": done.stats[-1], "cost": cost(done.generator), "scores": scores}
+    network = done.folder / "generator"
+    if s.get("keep"):
+        publish(network, kept := file.parent / "networks" / file.stem, scored=False)
+        network = kept
+    score(file, asked, network, done.stats[-1], teacher)
+
+
+def score(file, asked, network, last, teacher):
+    """Scores the network in a folder, and writes its figures: what was asked for, the last line of its training."""
+    generator, made = kd.load_student(network), read_json(network / "provenance.json", check=True)
+    scores = kd.evaluate(generator, per_class=1000, teacher=teacher, progress=False, imagenet=True)
+    found = {"asked": asked, "last": last, "cost": cost(generator), "scores": scores}
     if teacher:
         found["teacher"] = cost(teacher) | read_json(ASSETS / "teacher" / "provenance.json")["scores"]
-    record(file, found)
+    record(file, found, made | {"torch": made["versions"]["torch"]})
 
 
 def asking(study, name, seed, kimg, digest):
     """(config, all that a row is asked for as its file has it) of a row's training from the teacher of this digest."""
     s = STUDIES[study]
     fields = {"preset": "laptop", "real": None, "minutes": s.get("minutes"), "per_class": s["per_class"], "kimg": kimg}
-    fields |= {"tick_kimg": 20, **s.get("common", {}), **s["rows"][name], "seed": seed}
+    row = s["rows"][name]
+    fields |= {"tick_kimg": 20, **(s.get("common", {}) if "preset" not in row else {}), **row, "seed": seed}
     asked = {key: fields.pop(key) for key in ("minutes", "per_class", "real")}
     config = (kd.DistillConfig if s["per_class"] else kd.PretrainConfig).preset(fields.pop("preset"), **fields)
     asked |= {"teacher": digest, "config": asdict(config), "scored_per_class": 1000}
@@ -143,9 +161,10 @@ def same(old, new, kind):
     return {**old, "config": {name: old["config"].get(name, default[name]) for name in default}} == new
 
 
-def record(file, found):
-    """Writes what was measured, with hardware, commit and date, and returns it."""
-    told = provenance("", "") | {"torch": torch.__version__.split("+")[0]}
+def record(file, found, made=None):
+    """Writes what was measured, with hardware, commit and date, and returns it. made: those of the training."""
+    told = made or provenance("", "") | {"torch": torch.__version__}
+    told = told | {"torch": told["torch"].split("+")[0]}
     write_json(file, found := found | {key: told[key] for key in ("torch", "hardware", "commit", "date")})
     return found
 
@@ -154,8 +173,8 @@ def time_files(batch=256, rounds=10):
     """Images/s of the trade-off's students, of random weights, as 8-bit OpenVINO files; written, and returned."""
     z, y, calls = draw_latents(0, 0, batch, kd.load_teacher().z_dim), torch.arange(batch) % 10, {}
     with tempfile.TemporaryDirectory() as folder:
-        for i, (name, fields) in enumerate(STUDIES["trade-off"]["rows"].items()):
-            student, _ = make_networks(kd.DistillConfig(**fields), z.shape[1], 10, 32)
+        for i, name in enumerate(STUDIES["trade-off"]["rows"]):
+            student, _ = make_networks(asking("trade-off", name, 0, 1, None)[0], z.shape[1], 10, 32)
             file = kd.export(student.eval(), Path(folder) / f"{i}.xml", "int8")
             calls[name] = functools.partial(kd.load_exported(file), z, y)
         rates = {name: batch / median(seconds) for name, seconds in in_turn(calls, rounds).items()}
@@ -169,8 +188,7 @@ def write(study):
     rows, lines = finished(study, timed.get("images_per_second", {})), []
     every = [one for ones in rows.values() for one in ones]
     if not every:
-        where = f" at the tag {s['tag']}" if "tag" in s else ""
-        text = f"Not measured yet: `python benchmarks/studies.py {study}` trains it{where}."
+        text = f"Not measured yet: `python benchmarks/studies.py {study}` trains it."
         write_block(PAGE, study, text)
         return text
     columns = [column for column in COLUMNS if any(column[2] in one.get(column[1], ()) for one in every)]
@@ -197,7 +215,7 @@ def finished(study, rates):
     for name in s["rows"]:
         found = [read_json(path) for path in sorted((RESULTS / study).glob(f"{name}-[0-9]*.json"))]
         found = [one for one in found if one["asked"]["teacher"] == digest]
-        if ones := [one for one in found if "tag" in s or as_asked(study, name, one["asked"])]:
+        if ones := [one for one in found if as_asked(study, name, one["asked"])]:
             rows[name] = [{**one, "speed": {"images_per_second": rates[name]} if name in rates else {}} for one in ones]
     return rows
 
@@ -229,11 +247,10 @@ def caption(study, every, timed):
         lower_bound = every[0]["scores"]["cifar_fd_to_teacher_lower_bound"]
         parts.append(f"CIFAR-FD between two sets of the teacher's own images {lower_bound:.2f}")
     if "minutes" in STUDIES[study]:
-        budget = f"{spread(every, 'asked', 'minutes', number)} minutes of one core's time"
-    else:
-        budget = f"as many pairs as take the time of {STUDIES[study]['kimg']:,} thousand of the first row"
-    images = spread(every, "scores", "images", number)
-    parts += [f"{budget} for each run, lowest to highest seed", f"{images} images scored"]
+        parts += [f"{spread(every, 'asked', 'minutes', number)} minutes of one core's time for each run"]
+    elif "kimg" in STUDIES[study]:
+        parts += [f"as many pairs as take the time of {STUDIES[study]['kimg']:,} thousand of the first row"]
+    parts += ["lowest to highest seed", f"{spread(every, 'scores', 'images', number)} images scored"]
     if timed:
         parts.append("INT8 images/s at batch {batch}, all in turn, {hardware}, {date}".format(**timed))
     made = {f"{one['hardware']}, PyTorch {one['torch']}, {one['date']}, commit {one['commit']}" for one in every}
@@ -308,4 +325,4 @@ def save(figure, study, told):
 
 
 if __name__ == "__main__":
-    main_program(tyro.cli, main)
+    main_program(lambda: sys.exit(tyro.cli(main)))

@@ -43,7 +43,8 @@ def orthogonal_init(network):
     """The 2022 project's initialisation: orthogonal weights (Saxe et al. 2013), zero biases, norm gains N(1, 0.02)."""
     for m in network.modules():
         if isinstance(m, (nn.Conv2d, nn.Linear)):
-            nn.init.orthogonal_(m.weight)
+            if not m.weight.is_meta:  # where there is nothing to set, PyTorch 2.11 would try to
+                nn.init.orthogonal_(m.weight)
         elif isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d)):
             nn.init.normal_(m.weight, 1.0, 0.02)
         if getattr(m, "bias", None) is not None:

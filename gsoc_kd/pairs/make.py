@@ -77,15 +77,21 @@ def write_pairs(out, settings, counts, ask, told):
     settings: {key of SETTINGS: what the manifest says}; counts: pairs of each class, in the order of the rows;
     ask(start, count): rows of images, labels and latents; told: what stands at the progress bar."""
     out, settings = output_folder(out), {key: settings[key] for key in SETTINGS}
-    with locked(out):
-        if not (out.is_dir() and any(out.iterdir())):
-            _write(out, settings, counts, ask, told)
-            return load_pairs(out, verify=False)  # the hashes were made a moment ago
-        pairs = load_pairs(out)
-        _compare(out, pairs.manifest, settings)
-        (out / "progress.json").unlink(missing_ok=True)  # killed just before it was removed
+    if not made(out):
+        with locked(out):
+            if not made(out):  # or another process has made it meanwhile
+                _write(out, settings, counts, ask, told)
+                return load_pairs(out, verify=False)  # the hashes were made a moment ago
+    pairs = load_pairs(out)  # several processes may do so at once
+    _compare(out, pairs.manifest, settings)
+    (out / "progress.json").unlink(missing_ok=True)  # killed just before it was removed
     print(f"{out}: already made, {len(pairs)} pairs")
     return pairs
+
+
+def made(out):
+    """Whether a folder is there with something in it: it appears whole, by a rename."""
+    return out.is_dir() and any(out.iterdir())
 
 
 def _write(out, settings, counts, ask, told):
@@ -99,7 +105,7 @@ def _write(out, settings, counts, ask, told):
         if out.exists():
             out.rmdir()  # it is empty
         partial.rename(out)
-        (out / "progress.json").unlink()
+        (out / "progress.json").unlink(missing_ok=True)
 
 
 def _begin(partial, settings, total):

@@ -37,7 +37,7 @@ PRESETS = {
         disc_lr=2e-4, betas=(0.5, 0.999), ema=0.0, r1=0.0, feature_weight=1.0, pixel_weight=0.2,
         adversarial_weight=0.01, adversarial_kimg=0, gan_weight=0.002, disc_gan_weight=0.2, adversarial_every=10,
         shift=0, brightness=0.0),
-    "gpu": dict(kimg=4000, tick_kimg=500, batch=128, disc_width=64, lr=1e-3, disc_lr=1e-3, ema=0.999),
+    "gpu": dict(kimg=3500, tick_kimg=500, ema=0.9995),
 }  # fmt: skip
 
 

@@ -48,9 +48,8 @@ def test_training_is_timed_in_processes_of_its_own(capsys):
 
 
 def test_captured_blocks_are_timed_beside_single_steps(monkeypatch, capsys):
-    monkeypatch.setattr(runs, "NORM_BATCHES", (1, 16))
     monkeypatch.setattr(speed, "matmul_peak", lambda device: 1e9)
-    speed.main("captured --device cpu --preset smoke --ticks 2 --images 64 --backend aot_eager".split())
+    speed.main("captured --device cpu --preset smoke --seconds 0.05 --images 64 --backend aot_eager".split())
     found = rows(capsys.readouterr().out)
     assert [row[0] for row in found] == ["`distill`", "`pretrain`"]
     for _, eager, *others, work, share, minutes in found:

@@ -19,8 +19,10 @@ SMOKE, WIDE, NARROW = dict(preset="smoke", batch=16), {"widths": [16, 8, 8, 8]},
 SMALL = {
     "teacher": dict(per_class=0, seeds=[0], common=dict(preset="smoke", r1=0.3), rows={"base": {}, "r1": dict(r1=0.2)}),
     "ablations": dict(per_class=4, seeds=[0, 1], rows={"base": SMOKE, "other": {**SMOKE, "lr": 0.01}}),
-    "trade-off": dict(per_class=4, seeds=[0], common=SMOKE, rows={"small": NARROW, "large": WIDE}),
-}
+    "trade-off": dict(per_class=4, seeds=[0], common={**SMOKE, "kimg": 0.016}, keep=True,
+                      rows={"small": NARROW, "large": {**WIDE, "per_class": 8}, "own": {"preset": "smoke", "kimg": 0.032}}),
+}  # fmt: skip
+TIMED = {"teacher", "ablations"}
 
 
 @pytest.fixture
@@ -42,7 +44,8 @@ def trained(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "NORM_BATCHES", (1, 16))
-    monkeypatch.setattr(studies, "STUDIES", {name: {"minutes": 1e-6, **study} for name, study in SMALL.items()})
+    monkeypatch.setattr(studies, "STUDIES", 
+                        {name: {"minutes": 1e-6, **study} if name in TIMED else study for name, study in SMALL.items()})
     monkeypatch.setattr(KD, "evaluate", evaluate)
     for verb in ("distill", "pretrain"):
         monkeypatch.setattr(KD, verb, functools.partial(train, getattr(KD, verb)))
@@ -114,16 +117,24 @@ def test_students_are_trained_scored_and_tabulated_once(trained):
 
 
 def test_the_trade_off_tells_what_is_small_and_fast_and_forgets_an_earlier_teacher(trained):
-    studies.main("trade-off")
+    assert studies.main("trade-off", minutes=0) == 3 and not trained
+    assert not studies.main("trade-off")
     rows, text = table("trade-off")
+    assert [row[2] for row in rows.values()] == ["0", "0", "0"] and "4 to 8 pairs for each class" in text
+    found = {name: read_json(studies.RESULTS / "trade-off" / f"{name}-0.json") for name in rows}
+    assert [one["last"]["kimg"] for one in found.values()] == [0.016, 0.016, 0.032]  # "own" takes nothing from `common`
+    for name, one in found.items():
+        kept = studies.RESULTS / "trade-off" / "networks" / f"{name}-0"
+        assert KD.load_student(kept).config["widths"] == one["asked"]["config"]["widths"]
+        assert read_json(kept / "provenance.json")["commit"] == one["commit"] and one["scores"]["images"] == 10_000
     assert f"class accuracy ({SHARE:.1%}): small, with {rows['small'][3]} parameters and {SHARE - 0.02:.1%}." in text
     assert studies.PAGE.with_name("trade-off.png").is_file() and "INT8" not in text
     files = sorted((studies.RESULTS / "trade-off").glob("*.json"))
     found, speed = studies.time_files(batch=2, rounds=2), studies.RESULTS / "trade-off" / "speed.json"
-    assert set(found["images_per_second"]) == {"small", "large"} and read_json(speed) == found
+    assert set(found["images_per_second"]) == {"small", "large", "own"} and read_json(speed) == found
     speed.write_text(json.dumps({**found, "images_per_second": {"small": 5000.4}}))
     assert "INT8 images/s at batch 2" in studies.write("trade-off")
-    assert [table("trade-off")[0][name][5] for name in ("small", "large")] == ["5,000", "–"]
+    assert [table("trade-off")[0][name][5] for name in rows] == ["5,000", "–", "–"]
     now = [read_json(file) for file in files]
     for file, one in zip(files, now):  # the bundled teacher has been replaced since
         file.write_text(json.dumps(one | {"asked": one["asked"] | {"teacher": "0123456789ab"}}))
@@ -158,7 +169,7 @@ def test_teachers_are_trained_too_and_tables_written_without_training(trained):
     assert studies.PAGE.read_text().count("Not measured yet: ") == 3
     for study in SMALL:
         studies.main(study, seeds=(0,))
-    assert trained == ["base-0", "r1-0", "base-0", "other-0", "small-0", "large-0"]
+    assert trained == ["base-0", "r1-0", "base-0", "other-0", "small-0", "large-0", "own-0"]
     rows, text = table("teacher")
     assert rows["base"][:3] == ["`preset='smoke', r1=0.3`", "1", "0"] and rows["r1"][0] == "`r1=0.2`"
     assert rows["r1"][-4:] == ["3.00", f"{SHARE - 0.03:.1%}", "25.0%", "6.0 b"] and "\nReal CIFAR-10; " in text
@@ -166,7 +177,7 @@ def test_teachers_are_trained_too_and_tables_written_without_training(trained):
     told = studies.PAGE.read_text()
     studies.PAGE.write_text(told.replace("accuracy", "A"))
     studies.main("tables")
-    assert studies.PAGE.read_text() == told and len(trained) == 6
+    assert studies.PAGE.read_text() == told and len(trained) == 7
     studies.PAGE.write_text(told.replace("<!-- trade-off", "<!-- other"))
     with pytest.raises(InputError, match="has no block between <!-- trade-off"):
         studies.main("tables")
@@ -178,8 +189,8 @@ def test_the_real_studies_are_valid_and_their_figures_make_the_page_s_tables(tmp
     monkeypatch.setattr(studies, "PAGE", page)
     monkeypatch.setattr(studies, "RESULTS", ROOT / studies.RESULTS)
     for name, study in studies.STUDIES.items():
-        for row in study["rows"].values() if "tag" not in study else ():
-            fields = {"preset": "laptop", **study.get("common", {}), **row}
+        for row in study["rows"].values():
+            fields = {"preset": "laptop", **(study.get("common", {}) if "preset" not in row else {}), **row}
             fields = {key: value for key, value in fields.items() if key not in ("per_class", "real", "minutes")}
             (KD.DistillConfig if study["per_class"] else KD.PretrainConfig).preset(fields.pop("preset"), **fields)
         text = studies.write(name)
