@@ -16,7 +16,7 @@ from . import config as configs
 from . import runs
 from .augment import augment, draw_augmentation
 from .loop import train
-from .losses import R1_EVERY, add_r1, lazy_r1, logistic_discriminator, logistic_generator, relativistic
+from .losses import R1_EVERY, add_r1, lazy_r1, logistic_discriminator, logistic_generator
 
 PRESETS = {
     "smoke": dict(kimg=0.256, tick_kimg=0.128, batch=16, z_dim=8, widths=(16, 8, 8, 8), embed_dim=4, disc_width=4,
@@ -52,7 +52,6 @@ class PretrainConfig:
     disc_lr: float = 4e-4  # Adam's learning rate for the discriminator
     lr_hold: float = 1.0  # share of the run (of its kimg or minutes) at the full learning rates; then they fall
     lr_end: float = 0.05  # ... linearly to this share of themselves
-    loss: str = "logistic"  # "logistic", or "relativistic" with the gradient penalty on generated images too (R2)
     r1: float = 0.1  # gamma, the weight of the gradient penalty on real images
     betas: tuple[float, float] = (0.0, 0.99)  # Adam's averaging
     ema: float = 0.999  # share of itself that the averaged generator keeps in a step, after a ramp from 0
@@ -73,11 +72,10 @@ class PretrainConfig:
             self, shares=("betas", "ema"),
             positive=("kimg", "tick_kimg", "batch", "z_dim", "disc_width", "lr", "disc_lr", "w_dim", "mapping_layers",
                       "channel_base", "channel_max"),
-            choices={"architecture": ("conv", "stylegan2"), "disc": ("projection", "stylegan2"),
-                     "loss": ("logistic", "relativistic")})  # fmt: skip
+            choices={"architecture": ("conv", "stylegan2"), "disc": ("projection", "stylegan2")})  # fmt: skip
 
 
-def gan_step(nets, c, x, y, z, options, augmentation, again, r1, descend_disc, descend):
+def gan_step(nets, x, y, z, options, augmentation, again, r1, descend_disc, descend):
     """Real against generated images: first the discriminator, then the generator (Goodfellow et al. 2014).
 
     Args:
@@ -92,15 +90,11 @@ def gan_step(nets, c, x, y, z, options, augmentation, again, r1, descend_disc, d
     generated = nets.generator(z, y, **options)  # (B, 3, R, R)
     both = augment(torch.cat([x, generated.detach()]), *augmentation)
     logits, _ = nets.disc(both, torch.cat([y, y]))  # (2B,)
-    real, fake = logits.chunk(2)
-    losses = {"disc": relativistic(fake, real) if c.loss == "relativistic" else logistic_discriminator(real, fake)}
-    total = losses["disc"] + add_r1(losses, r1, nets.disc.network, both[: len(x)], y)
-    if c.loss == "relativistic":
-        total = total + add_r1(losses, r1, nets.disc.network, both[len(x) :], y, "r2")
-    descend_disc(total)
+    losses = {"disc": logistic_discriminator(*logits.chunk(2))}
+    descend_disc(losses["disc"] + add_r1(losses, r1, nets.disc.network, both[: len(x)], y))
 
     logits, _ = nets.disc(augment(generated, *again), y)
-    losses["generator"] = relativistic(real.detach(), logits) if c.loss == "relativistic" else logistic_generator(logits)
+    losses["generator"] = logistic_generator(logits)
     descend(losses["generator"])
     return losses
 
@@ -147,7 +141,7 @@ class GanTask:
         n, r1, x = 2 * len(rows), lazy_r1(self.config.r1, i), to_float(self.x[rows])
         if "mirror" in given:
             x = torch.where(given["mirror"], x.flip(3), x)
-        return gan_step(nets, self.config, x, self.y[rows], given["z"], options, [part[:n] for part in drawn],
+        return gan_step(nets, x, self.y[rows], given["z"], options, [part[:n] for part in drawn],
                         [part[n:] for part in drawn], r1, descend_disc, descend)  # fmt: skip
 
     def identity(self):

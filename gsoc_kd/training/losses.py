@@ -51,12 +51,6 @@ def logistic_discriminator(logits_real, logits_generated):
     return F.softplus(-logits_real).mean() + F.softplus(logits_generated).mean()
 
 
-def relativistic(logits_lower, logits_higher):
-    """mean softplus(lower - higher) (Jolicoeur-Martineau 2018, arXiv 1807.00734; R3GAN, Huang et al. 2024, arXiv
-    2501.05441): the discriminator wants real logits above generated ones, the generator the reverse. (N,) each."""
-    return F.softplus(logits_lower - logits_higher).mean()
-
-
 def r1_penalty(disc, x, y):
     """mean |grad_x D(x, y)|^2 on real images (Mescheder et al. 2018, arXiv 1801.04406), weighted by gamma / 2 outside.
 
@@ -72,10 +66,9 @@ def lazy_r1(r1, i):
     return r1 / 2 * R1_EVERY if i % R1_EVERY == 0 else 0
 
 
-def add_r1(losses, weight, disc, x, y, name="r1"):
-    """What R1 of this weight adds to the discriminator's loss, noted in `losses`; 0 is not computed. On generated
-    images it is called R2."""
+def add_r1(losses, weight, disc, x, y):
+    """What R1 of this weight adds to the discriminator's loss, noted in `losses`; 0 is not computed."""
     if not weight:
         return 0
-    losses[name] = r1_penalty(disc, x, y)
-    return weight * losses[name]
+    losses["r1"] = r1_penalty(disc, x, y)
+    return weight * losses["r1"]

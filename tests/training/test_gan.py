@@ -13,6 +13,7 @@ from gsoc_kd.core.weights import load_network
 from gsoc_kd.data import LabelledImages, to_float
 from gsoc_kd.networks import ConvGenerator, ProjectionDiscriminator, StyleGAN2Generator
 from gsoc_kd.teachers import GENERATORS
+from gsoc_kd.training import gan
 from gsoc_kd.training.augment import augment
 from gsoc_kd.training.gan import PRESETS, R1_EVERY, GanTask, PretrainConfig, make_networks, pretrain
 from gsoc_kd.training.losses import logistic_discriminator, logistic_generator
@@ -100,6 +101,22 @@ def test_one_step_is_the_one_written_out_here(real, tmp_path):
     expected = torch.cat([p.detach().flatten() for p in generator.parameters()])
     assert ((trained - expected).abs() < 1e-6).float().mean() > 0.97  # Adam's first step is a sign, which
     assert (trained - expected).abs().max() < 2.1 * c.lr  # near 0 rounding may flip
+
+
+def test_real_images_are_mirrored_by_chance(real, monkeypatch):
+    shown = []
+    monkeypatch.setattr(gan, "gan_step", lambda nets, x, y, *rest: shown.append((x, y)) or {})
+    for mirror in (False, True):
+        task = GanTask(real, config(mirror=mirror))
+        task.networks()
+        task.place(torch.device("cpu"), 0, 1)
+        drawn = task.draw(0)
+        for i in range(2):
+            task.step(None, {name: tensor[i] for name, tensor in drawn.items()}, i, None, None)
+            x, (seen, _) = to_float(real.images[drawn["rows"][i].numpy()]), shown.pop()
+            kept = (seen == x).flatten(1).all(1)
+            assert ((seen == x.flip(3)).flatten(1).all(1) ^ kept).all()
+            assert 0 < kept.sum() < 16 if mirror else kept.all()
 
 
 def test_r1_counts_every_eighth_step_and_not_at_weight_0(real, tmp_path):
