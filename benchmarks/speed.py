@@ -167,7 +167,10 @@ def captured(device: str = "cuda", preset: str = "gpu", seconds: float = 5.0, im
     peak, rows = matmul_peak(device), []
     with tempfile.TemporaryDirectory() as folder:
         pairs, real = noise(Path(folder), images)
-        for task in (DistillTask(pairs, kd.DistillConfig.preset(preset)), GanTask(real, kd.PretrainConfig.preset(preset))):
+        for task in (
+            DistillTask(pairs, kd.DistillConfig.preset(preset)),
+            GanTask(real, kd.PretrainConfig.preset(preset)),
+        ):
             rates = [training_rate(task, device, *way, seconds) for way in ways]
             accelerator, nets, _ = loop.prepare(task, device)
             with Operations() as counter:

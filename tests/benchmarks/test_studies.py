@@ -44,8 +44,11 @@ def trained(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "NORM_BATCHES", (1, 16))
-    monkeypatch.setattr(studies, "STUDIES", 
-                        {name: {"minutes": 1e-6, **study} if name in TIMED else study for name, study in SMALL.items()})
+    monkeypatch.setattr(
+        studies,
+        "STUDIES",
+        {name: {"minutes": 1e-6, **study} if name in TIMED else study for name, study in SMALL.items()},
+    )
     monkeypatch.setattr(KD, "evaluate", evaluate)
     for verb in ("distill", "pretrain"):
         monkeypatch.setattr(KD, verb, functools.partial(train, getattr(KD, verb)))
