@@ -11,7 +11,6 @@ import torch
 
 from gsoc_kd.core.files import InputError
 from gsoc_kd.networks.distylegan import DiStyleGANGenerator
-from gsoc_kd.training import runs
 
 
 def rows(text):

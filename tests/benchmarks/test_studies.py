@@ -20,7 +20,7 @@ SMALL = {
     "teacher": dict(per_class=0, seeds=[0], common=dict(preset="smoke", r1=0.3), rows={"base": {}, "r1": dict(r1=0.2)}),
     "ablations": dict(per_class=4, seeds=[0, 1], rows={"base": SMOKE, "other": {**SMOKE, "lr": 0.01}}),
     "trade-off": dict(per_class=4, seeds=[0], common={**SMOKE, "kimg": 0.016}, keep=True,
-                      rows={"small": NARROW, "large": {**WIDE, "per_class": 8}, "own": {"preset": "smoke", "kimg": 0.032}}),
+                      rows={"small": NARROW, "large": {**WIDE, "per_class": 8}, "own": dict(preset="smoke", kimg=0.032)}),
 }  # fmt: skip
 TIMED = {"teacher", "ablations"}
 
