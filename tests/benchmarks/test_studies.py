@@ -16,12 +16,12 @@ from gsoc_kd.training import runs
 ROOT, KD = Path(__file__).resolve().parents[2], studies.kd
 SHARE = read_json(ASSETS / "teacher" / "provenance.json")["scores"]["class_accuracy"]
 SMOKE, WIDE, NARROW = dict(preset="smoke", batch=16), {"widths": [16, 8, 8, 8]}, {"widths": [8, 8, 8, 8]}
+OTHERS = {"small": NARROW, "large": {**WIDE, "per_class": 8}, "own": dict(preset="smoke", kimg=0.032)}
 SMALL = {
     "teacher": dict(per_class=0, seeds=[0], common=dict(preset="smoke", r1=0.3), rows={"base": {}, "r1": dict(r1=0.2)}),
     "ablations": dict(per_class=4, seeds=[0, 1], rows={"base": SMOKE, "other": {**SMOKE, "lr": 0.01}}),
-    "trade-off": dict(per_class=4, seeds=[0], common={**SMOKE, "kimg": 0.016}, keep=True,
-                      rows={"small": NARROW, "large": {**WIDE, "per_class": 8}, "own": dict(preset="smoke", kimg=0.032)}),
-}  # fmt: skip
+    "trade-off": dict(per_class=4, seeds=[0], common={**SMOKE, "kimg": 0.016}, keep=True, rows=OTHERS),
+}
 TIMED = {"teacher", "ablations"}
 
 

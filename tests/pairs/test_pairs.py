@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from gsoc_kd.core.files import InputError, sha256, with_checksum
+from gsoc_kd.core.files import InputError, locked, sha256, with_checksum
 from gsoc_kd.pairs import make as module
 from gsoc_kd.pairs.folder import load_pairs, save_pairs
 from gsoc_kd.pairs.make import draw_latents, generate_images, make_pairs
@@ -358,6 +358,16 @@ def test_of_two_at_once_the_second_is_told_who_is_first(tmp_path):
     make(tmp_path / "p", Slow())
     assert len(told) == 4 and f"p is being written by process {os.getpid()} on " in told[0]
     assert [p.name for p in tmp_path.iterdir()] == ["p"]
+
+
+def test_finished_pairs_are_read_by_several_at_once(tmp_path):
+    made = make(tmp_path / "p")
+    with locked(made.path):  # by another one, which may be reading them too
+        told = []
+        thread = threading.Thread(target=lambda: told.append(len(make(made.path))))
+        thread.start()
+        thread.join()
+    assert told == [len(made)]
 
 
 def test_what_pairs_are_does_not_depend_on_where_they_lie(made, tmp_path, monkeypatch):
