@@ -22,9 +22,9 @@ help:
 	@echo "make assets     remake the bundled student and all tables: embedded, then tables (goes on if stopped)"
 	@echo "make embedded   remake student, tables, images and notebooks for the bundled teacher (two hours; in runs/assets)"
 	@echo "make tables     remake the other tables: faults and speeds anew, studies from their figures (half an hour)"
-	@echo "make studies    train the studies' students that are missing (hours; those of the trade-off need a GPU)"
+	@echo "make studies    train the studies' students that are missing, of the bundled teacher (most of a day)"
 	@echo "make classifier train the classifier that scores anew, which puts every score on another scale (half an hour)"
-	@echo "make reference  on a GPU: the teacher, then students of many sizes; ARGS='--minutes 20' ends after so many"
+	@echo "make reference  on a GPU: a better teacher, then its students of many sizes; ARGS='--minutes 20' for a part"
 	@echo "make fuzz       change good files at random, guided by coverage, and read them; MINUTES=10 for each reader"
 	@echo "make clean      remove the environment and Python's caches; runs/ stays"
 
@@ -71,7 +71,8 @@ wiki: $(STAMP)
 
 # Refused without a GPU, where it would be a poor teacher. `make assets` belongs after it.
 teacher: $(STAMP)
-	$(RUN) gsoc_kd pretrain --preset gpu --device cuda --no-publish --out runs/assets/teacher
+	$(RUN) gsoc_kd pretrain --device cuda --kimg 6600 --tick-kimg 500 --batch 256 --widths 384 256 128 64 --embed-dim 128 \
+	  --disc-width 128 --disc-lr 2e-4 --score-ticks 1 --no-publish --out runs/assets/teacher
 	$(PY) tools/assets.py embed --run runs/assets/teacher --name teacher
 
 assets:
@@ -113,8 +114,11 @@ classifier: $(STAMP)
 	$(PY) tools/assets.py cas
 
 # Exit code 3 (make's "Error 3") says that there is more to do: call it again.
-reference: teacher
-	$(PY) benchmarks/studies.py trade-off $(ARGS)
+reference: $(STAMP)
+	$(RUN) gsoc_kd pretrain --preset gpu --device cuda --out runs/reference/teacher
+	mkdir -p benchmarks/results/full-scale && rm -rf benchmarks/results/full-scale/teacher
+	cp -r runs/reference/teacher/float16 benchmarks/results/full-scale/teacher
+	$(PY) benchmarks/studies.py full-scale $(ARGS)
 
 # Findings lie in build/fuzz; mended, their inputs go into tests/fixtures/fuzz.
 MINUTES ?= 10

@@ -1,8 +1,10 @@
 """Recipes compared: many trainings that differ in one thing (studies.toml), scored alike, tabulated in docs/Studies.md.
 
+    python benchmarks/studies.py recipe        students: ideas for the recipe, 600,000 pairs shown or as long
     python benchmarks/studies.py ablations     students: what each part of the preset is worth
-    python benchmarks/studies.py equal-cost    the preset against the recipe of 2022, in equal time
-    python benchmarks/studies.py trade-off     students of 50 thousand to 2 million parameters at full length; on a GPU
+    python benchmarks/studies.py trade-off     students of 50 thousand to 2 million parameters
+    python benchmarks/studies.py equal-cost    the preset against the recipe of 2022
+    python benchmarks/studies.py full-scale    the same at full length, of a better teacher; on a GPU
     python benchmarks/studies.py teacher       teachers: one field changed at a time
     python benchmarks/studies.py speed         images/s of the trade-off's students as INT8 files; on an idle machine
     python benchmarks/studies.py tables        every study's table from its figures, without training
@@ -34,6 +36,7 @@ from speed import in_turn
 
 import gsoc_kd as kd
 from gsoc_kd.core.checks import pick_device
+from gsoc_kd.core.figures import grid, named_rows, save_png
 from gsoc_kd.core.files import ASSETS, InputError, locked, read_json, replacing_file, write_json
 from gsoc_kd.core.weights import provenance
 from gsoc_kd.data.images import CIFAR10_CLASSES
@@ -84,7 +87,9 @@ def main(study: tyro.conf.Positional[Literal[(*STUDIES, "speed", "tables")]], na
 def train(study, name, seed):
     """Trains and scores a row, unless its figures are there."""
     s, file = STUDIES[study], RESULTS / study / f"{name}-{seed}.json"
-    teacher = kd.load_teacher() if s["per_class"] else None
+    if tag := s.get("tag"):
+        raise InputError(f"the rows of {study} have fields that only the tag {tag} has: git checkout {tag}")
+    teacher = kd.load_teacher(s.get("teacher", "embedded")) if s["per_class"] else None
     kimg = round(s["kimg"] / pair_costs(study)[name], 3) if "kimg" in s else 1e6
     config, asked = asking(study, name, seed, kimg, teacher and teacher.digest)
     if file.is_file() and same(read_json(file)["asked"], asked, type(config)):
@@ -104,16 +109,17 @@ def train(study, name, seed):
     if s.get("keep"):
         publish(network, kept := file.parent / "networks" / file.stem, scored=False)
         network = kept
-    score(file, asked, network, done.stats[-1], teacher)
+    score(study, file, asked, network, done.stats[-1], teacher)
 
 
-def score(file, asked, network, last, teacher):
+def score(study, file, asked, network, last, teacher):
     """Scores the network in a folder, and writes its figures: what was asked for, the last line of its training."""
     generator, made = kd.load_student(network), read_json(network / "provenance.json", check=True)
     scores = kd.evaluate(generator, per_class=1000, teacher=teacher, progress=False, imagenet=True)
     found = {"asked": asked, "last": last, "cost": cost(generator), "scores": scores}
     if teacher:
-        found["teacher"] = cost(teacher) | read_json(ASSETS / "teacher" / "provenance.json")["scores"]
+        of = Path(STUDIES[study].get("teacher", ASSETS / "teacher"))
+        found["teacher"] = cost(teacher) | read_json(of / "provenance.json")["scores"]
     record(file, found, made | {"torch": made["versions"]["torch"]})
 
 
@@ -188,7 +194,8 @@ def write(study):
     rows, lines = finished(study, timed.get("images_per_second", {})), []
     every = [one for ones in rows.values() for one in ones]
     if not every:
-        text = f"Not measured yet: `python benchmarks/studies.py {study}` trains it."
+        where = f" at the tag {s['tag']}" if "tag" in s else ""
+        text = f"Not measured yet: `python benchmarks/studies.py {study}` trains it{where}."
         write_block(PAGE, study, text)
         return text
     columns = [column for column in COLUMNS if any(column[2] in one.get(column[1], ()) for one in every)]
@@ -197,8 +204,9 @@ def write(study):
         fields = ", ".join(f"{key}={value!r}" for key, value in changed.items())
         lines.append([name, f"`{fields}`", len(ones), *(spread(ones, *column[1:]) for column in columns)])
     parts = [markdown(["", "fields", "seeds", *(column[0] for column in columns)], lines, left=2)]
-    if study == "trade-off":
-        parts += trade_off(rows)
+    if study in ("trade-off", "full-scale"):
+        parts += trade_off(study, rows)
+        parts += [kept_images(study, rows)] if s.get("keep") else []
     elif study != "equal-cost":
         title, _, key, _ = next(column for column in COLUMNS[4:] if column in columns)
         chart = ladder({name: [one["scores"][key] for one in ones] for name, ones in rows.items()}, title)
@@ -209,13 +217,13 @@ def write(study):
 
 
 def finished(study, rates):
-    """{row: figures of its runs as it now is}, of students those of the bundled teacher."""
+    """{row: figures of its runs as it now is}, of students those of the study's teacher, by default the bundled one."""
     s, rows = STUDIES[study], {}
-    digest = kd.load_teacher().digest if s["per_class"] else None
+    digest = kd.load_teacher(s.get("teacher", "embedded")).digest if s["per_class"] else None
     for name in s["rows"]:
         found = [read_json(path) for path in sorted((RESULTS / study).glob(f"{name}-[0-9]*.json"))]
         found = [one for one in found if one["asked"]["teacher"] == digest]
-        if ones := [one for one in found if as_asked(study, name, one["asked"])]:
+        if ones := [one for one in found if "tag" in s or as_asked(study, name, one["asked"])]:
             rows[name] = [{**one, "speed": {"images_per_second": rates[name]} if name in rates else {}} for one in ones]
     return rows
 
@@ -243,7 +251,8 @@ def caption(study, every, timed):
     parts, digest, number = ["Real CIFAR-10"], every[0]["asked"]["teacher"], "{:,}".format
     if digest:
         told = "CIFAR-FD {cifar_fd:.2f}, class accuracy {class_accuracy:.1%}".format(**every[0]["teacher"])
-        parts = [f"{spread(every, 'asked', 'per_class', number)} pairs for each class of the bundled teacher, {told}"]
+        whose = "the study's own teacher" if "teacher" in STUDIES[study] else "the bundled teacher"
+        parts = [f"{spread(every, 'asked', 'per_class', number)} pairs for each class of {whose}, {told}"]
         lower_bound = every[0]["scores"]["cifar_fd_to_teacher_lower_bound"]
         parts.append(f"CIFAR-FD between two sets of the teacher's own images {lower_bound:.2f}")
     if "minutes" in STUDIES[study]:
@@ -257,14 +266,25 @@ def caption(study, every, timed):
     return f"{'; '.join(parts)}. By `python benchmarks/studies.py {study}` ({'; '.join(sorted(made))})."
 
 
-def trade_off(rows):
+def trade_off(study, rows):
     """A chart of cost against distance, and the smallest student that keeps 90 % of the teacher's class accuracy."""
     teacher, students = {"name": "teacher", "marker": "*"} | next(iter(rows.values()))[0]["teacher"], []
     for name, ones in rows.items():
         scores = {key: mean(one["scores"][key] for one in ones) for key in ("cifar_fd", "class_accuracy")}
         students.append({"name": name, **ones[0]["cost"], **scores})
     told = "parameters and multiply-accumulates against CIFAR-FD"
-    return save(size_quality([lower_bound_row(), teacher, *students]), "trade-off", told), least(teacher, students)
+    return save(size_quality([lower_bound_row(), teacher, *students]), study, told), least(teacher, students)
+
+
+def kept_images(study, rows):
+    """An image of each class by the teacher and by each kept network, on the same noise."""
+    folder, y = RESULTS / study / "networks", np.arange(10)
+    names = {name: folder / f"{name}-{ones[0]['asked']['config']['seed']}" for name, ones in rows.items()}
+    generators = [kd.load_teacher(one) for one in (STUDIES[study].get("teacher", "embedded"), *names.values())]
+    shown = [generator(draw_latents(7, 0, len(y), generator.z_dim), y) for generator in generators]
+    image = named_rows(grid(np.concatenate(shown), columns=len(y)), ["teacher", *names])
+    save_png(image, PAGE.with_name(f"{study}-students.png"), max_kb=100)
+    return f"![An image of each class by the teacher and by each student, on the same noise]({study}-students.png)"
 
 
 def least(teacher, students, key="class_accuracy"):

@@ -7,22 +7,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import studies
+import torch
 from pages import check_block
+from PIL import Image
 
 from gsoc_kd.core.files import ASSETS, InputError, read_json
+from gsoc_kd.core.weights import save_network
 from gsoc_kd.data.images import LabelledImages
+from gsoc_kd.networks import ConvGenerator
 from gsoc_kd.training import runs
 
 ROOT, KD = Path(__file__).resolve().parents[2], studies.kd
 SHARE = read_json(ASSETS / "teacher" / "provenance.json")["scores"]["class_accuracy"]
 SMOKE, WIDE, NARROW = dict(preset="smoke", batch=16), {"widths": [16, 8, 8, 8]}, {"widths": [8, 8, 8, 8]}
-OTHERS = {"small": NARROW, "large": {**WIDE, "per_class": 8}, "own": dict(preset="smoke", kimg=0.032)}
+KEPT = {"small": NARROW, "large": {**WIDE, "per_class": 8}, "own": dict(preset="smoke", kimg=0.032)}
 SMALL = {
     "teacher": dict(per_class=0, seeds=[0], common=dict(preset="smoke", r1=0.3), rows={"base": {}, "r1": dict(r1=0.2)}),
     "ablations": dict(per_class=4, seeds=[0, 1], rows={"base": SMOKE, "other": {**SMOKE, "lr": 0.01}}),
-    "trade-off": dict(per_class=4, seeds=[0], common={**SMOKE, "kimg": 0.016}, keep=True, rows=OTHERS),
+    "trade-off": dict(per_class=4, seeds=[0], common=SMOKE, rows={"small": NARROW, "large": WIDE}),
+    "full-scale": dict(
+        per_class=4, seeds=[0], common={**SMOKE, "kimg": 0.016}, keep=True, rows=KEPT, teacher="teacher"
+    ),
 }
-TIMED = {"teacher", "ablations"}
 
 
 @pytest.fixture
@@ -44,14 +50,17 @@ def trained(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "NORM_BATCHES", (1, 16))
-    monkeypatch.setattr(
-        studies,
-        "STUDIES",
-        {name: {"minutes": 1e-6, **study} if name in TIMED else study for name, study in SMALL.items()},
-    )
+    timed = {name: {"minutes": 1e-6, **study} for name, study in SMALL.items() if "keep" not in study}
+    monkeypatch.setattr(studies, "STUDIES", SMALL | timed)
     monkeypatch.setattr(KD, "evaluate", evaluate)
     for verb in ("distill", "pretrain"):
         monkeypatch.setattr(KD, verb, functools.partial(train, getattr(KD, verb)))
+    save_network(
+        ConvGenerator(8, 10, 32, [8, 8, 8, 8], 4),
+        Path("teacher"),
+        {"scores": {"cifar_fd": 1.5, "class_accuracy": 0.5}},
+        torch.float16,
+    )
     studies.PAGE.parent.mkdir()
     studies.PAGE.write_text("head\n" + "".join(f"<!-- {s}: by -->\nold\n<!-- end of {s} -->\n" for s in SMALL))
     return noted
@@ -102,7 +111,7 @@ def test_students_are_trained_scored_and_tabulated_once(trained):
     studies.main("ablations")
     assert trained == ["base-0", "base-1", "other-0", "other-1"]
     rows, text = table("ablations")
-    assert studies.PAGE.read_text().startswith("head") and studies.PAGE.read_text().count("old") == 2
+    assert studies.PAGE.read_text().startswith("head") and studies.PAGE.read_text().count("old") == 3
     assert rows["other"][:2] == ["`preset='smoke', batch=16, lr=0.01`", "2"]
     assert rows["base"][5:] == ["0.40", "4.00", f"{SHARE - 0.04:.1%}", "25.0%", "8.0 b"]
     assert "a dot for each seed](study-ablations.png)" in text
@@ -120,30 +129,42 @@ def test_students_are_trained_scored_and_tabulated_once(trained):
 
 
 def test_the_trade_off_tells_what_is_small_and_fast_and_forgets_an_earlier_teacher(trained):
-    assert studies.main("trade-off", minutes=0) == 3 and not trained
-    assert not studies.main("trade-off")
+    studies.main("trade-off")
     rows, text = table("trade-off")
-    assert [row[2] for row in rows.values()] == ["0", "0", "0"] and "4 to 8 pairs for each class" in text
-    found = {name: read_json(studies.RESULTS / "trade-off" / f"{name}-0.json") for name in rows}
-    assert [one["last"]["kimg"] for one in found.values()] == [0.016, 0.016, 0.032]  # "own" takes nothing from `common`
-    for name, one in found.items():
-        kept = studies.RESULTS / "trade-off" / "networks" / f"{name}-0"
-        assert KD.load_student(kept).config["widths"] == one["asked"]["config"]["widths"]
-        assert read_json(kept / "provenance.json")["commit"] == one["commit"] and one["scores"]["images"] == 10_000
     assert f"class accuracy ({SHARE:.1%}): small, with {rows['small'][3]} parameters and {SHARE - 0.02:.1%}." in text
     assert studies.PAGE.with_name("trade-off.png").is_file() and "INT8" not in text
     files = sorted((studies.RESULTS / "trade-off").glob("*.json"))
     found, speed = studies.time_files(batch=2, rounds=2), studies.RESULTS / "trade-off" / "speed.json"
-    assert set(found["images_per_second"]) == {"small", "large", "own"} and read_json(speed) == found
+    assert set(found["images_per_second"]) == {"small", "large"} and read_json(speed) == found
     speed.write_text(json.dumps({**found, "images_per_second": {"small": 5000.4}}))
     assert "INT8 images/s at batch 2" in studies.write("trade-off")
-    assert [table("trade-off")[0][name][5] for name in rows] == ["5,000", "–", "–"]
+    assert [table("trade-off")[0][name][5] for name in ("small", "large")] == ["5,000", "–"]
     now = [read_json(file) for file in files]
     for file, one in zip(files, now):  # the bundled teacher has been replaced since
         file.write_text(json.dumps(one | {"asked": one["asked"] | {"teacher": "0123456789ab"}}))
     assert studies.write("trade-off") == "Not measured yet: `python benchmarks/studies.py trade-off` trains it."
     files[0].write_text(json.dumps(now[0]))  # a student of the new one is there
     assert "of the bundled teacher" in studies.write("trade-off") and list(table("trade-off")[0]) == ["large"]
+
+
+def test_at_full_scale_rows_have_their_own_length_and_teacher_and_their_weights_are_kept(trained):
+    assert studies.main("full-scale", minutes=0) == 3 and not trained
+    assert not studies.main("full-scale") and trained == ["small-0", "large-0", "own-0"]
+    rows, text = table("full-scale")
+    assert "4 to 8 pairs for each class of the study's own teacher, CIFAR-FD 1.50, class accuracy 50.0%" in text
+    files = {name: studies.RESULTS / "full-scale" / f"{name}-0.json" for name in rows}
+    found = {name: read_json(file) for name, file in files.items()}
+    assert [one["last"]["kimg"] for one in found.values()] == [0.016, 0.016, 0.032]  # "own" takes nothing from `common`
+    for name, one in found.items():
+        kept = studies.RESULTS / "full-scale" / "networks" / f"{name}-0"
+        assert KD.load_student(kept).config["widths"] == one["asked"]["config"]["widths"]
+        told = read_json(kept / "provenance.json")
+        assert (
+            told["commit"] == one["commit"]
+            and told["teacher"] == one["asked"]["teacher"] == KD.load_teacher("teacher").digest
+        )
+    with Image.open(studies.PAGE.with_name("full-scale-students.png")) as image:
+        assert image.height == 4 * 65 + 1 and image.width > 10 * 65  # the teacher and three students
 
 
 def test_rows_that_cost_more_get_fewer_pairs_for_the_same_time(trained, monkeypatch):
@@ -169,10 +190,10 @@ def test_teachers_are_trained_too_and_tables_written_without_training(trained):
     with pytest.raises(InputError, match="ablations has no 'x'; choose from base, other"):
         studies.main("ablations", names=("x",))
     studies.main("tables")
-    assert studies.PAGE.read_text().count("Not measured yet: ") == 3
+    assert studies.PAGE.read_text().count("Not measured yet: ") == 4
     for study in SMALL:
         studies.main(study, seeds=(0,))
-    assert trained == ["base-0", "r1-0", "base-0", "other-0", "small-0", "large-0", "own-0"]
+    assert trained == ["base-0", "r1-0", "base-0", "other-0", "small-0", "large-0", "small-0", "large-0", "own-0"]
     rows, text = table("teacher")
     assert rows["base"][:3] == ["`preset='smoke', r1=0.3`", "1", "0"] and rows["r1"][0] == "`r1=0.2`"
     assert rows["r1"][-4:] == ["3.00", f"{SHARE - 0.03:.1%}", "25.0%", "6.0 b"] and "\nReal CIFAR-10; " in text
@@ -180,7 +201,7 @@ def test_teachers_are_trained_too_and_tables_written_without_training(trained):
     told = studies.PAGE.read_text()
     studies.PAGE.write_text(told.replace("accuracy", "A"))
     studies.main("tables")
-    assert studies.PAGE.read_text() == told and len(trained) == 7
+    assert studies.PAGE.read_text() == told and len(trained) == 9
     studies.PAGE.write_text(told.replace("<!-- trade-off", "<!-- other"))
     with pytest.raises(InputError, match="has no block between <!-- trade-off"):
         studies.main("tables")
@@ -192,7 +213,7 @@ def test_the_real_studies_are_valid_and_their_figures_make_the_page_s_tables(tmp
     monkeypatch.setattr(studies, "PAGE", page)
     monkeypatch.setattr(studies, "RESULTS", ROOT / studies.RESULTS)
     for name, study in studies.STUDIES.items():
-        for row in study["rows"].values():
+        for row in study["rows"].values() if "tag" not in study else ():
             fields = {"preset": "laptop", **(study.get("common", {}) if "preset" not in row else {}), **row}
             fields = {key: value for key, value in fields.items() if key not in ("per_class", "real", "minutes")}
             (KD.DistillConfig if study["per_class"] else KD.PretrainConfig).preset(fields.pop("preset"), **fields)
