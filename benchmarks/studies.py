@@ -31,6 +31,7 @@ import torch
 import tyro
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 from pages import check_block, main_program, markdown, write_block
 from speed import in_turn
 
@@ -297,29 +298,51 @@ def least(teacher, students, key="class_accuracy"):
 def size_quality(rows):
     """What generators cost, in parameters and in multiply-accumulates, against CIFAR-FD: down and left is better. Rows
     are those of `evaluation.table.row`; one without a cost, such as real images, is a line, "marker" sets one apart.
-    Each has its name beside it: above a point, or below where another one is near and higher."""
+    Each has its name beside it, at the first of four sides where that covers nothing."""
     panels = (figure := Figure(figsize=(10, 4), layout="constrained")).subplots(1, 2, sharey=True)
-    height, style = max(row["cifar_fd"] for row in rows), dict(fontsize=8, textcoords="offset points")
     for axes, key, label in zip(panels, ("parameters", "macs"), ("parameters", "multiply-accumulates an image")):
+        axes.set(xscale="log", xlabel=label, ylim=(0, 1.12 * max(row["cifar_fd"] for row in rows)))
         for row in rows:
-            cost, quality = row.get(key), row["cifar_fd"]
-            if not cost:
-                axes.axhline(quality, linestyle="--", color="grey", linewidth=1)
-                place = dict(xycoords=("axes fraction", "data"), xytext=(-3, 3), ha="right", color="dimgrey")
-                axes.annotate(row["name"], (1, quality), **place, **style)
-                continue
-            axes.scatter(cost, quality, s=50, color="tab:blue", marker=row.get("marker", "o"), label=row["name"])
-            near = [one["cifar_fd"] for one in rows if one.get(key) and 0.4 < one[key] / cost < 2.5]
-            low = any(quality < one < quality + height / 8 for one in near)
-            place = dict(xytext=(0, -8 if low else 7), ha="center", va="top" if low else "bottom")
-            axes.annotate(row["name"], (cost, quality), **place, **style)
-        axes.set(xscale="log", xlabel=label, ylim=(0, 1.12 * height))
+            if row.get(key):
+                axes.scatter(row[key], row["cifar_fd"], s=50, color="tab:blue", marker=row.get("marker", "o"),
+                             label=row["name"])  # fmt: skip
+            else:
+                axes.axhline(row["cifar_fd"], linestyle="--", color="grey", linewidth=1)
         axes.margins(x=0.12)
         axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=EngFormatter())  # 200 k, 1 M
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("CIFAR-FD")
+    figure.draw_without_rendering()  # now all has its place
+    for axes, key in zip(panels, ("parameters", "macs")):
+        points = axes.transData.transform([(row[key], row["cifar_fd"]) for row in rows if row.get(key)])
+        taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in points]
+        for row in rows:
+            name_beside(axes, row["name"], row.get(key), row["cifar_fd"], taken)
     return figure
+
+
+def name_beside(axes, name, cost, quality, taken):
+    """Writes a name beside a point, or at the left above a line, where it is clear of the boxes in `taken`; the last
+    side if there is no such place. Its own box joins them."""
+    beside = [
+        ((0, 6), "center", "bottom"),
+        ((0, -6), "center", "top"),
+        ((7, 0), "left", "center"),
+        ((-7, 0), "right", "center"),
+    ]
+    for offset, across, up in beside if cost else [((3, 3), "left", "bottom")]:
+        where = (cost, quality) if cost else (0, quality)
+        space = "data" if cost else ("axes fraction", "data")
+        text = axes.annotate(name, where, offset, space, "offset points", ha=across, va=up, fontsize=8,
+                             color="black" if cost else "dimgrey")  # fmt: skip
+        box = text.get_window_extent()
+        if not any(box.overlaps(one) for one in taken):
+            break
+        text.remove()
+    else:
+        axes.add_artist(text)
+    taken.append(box)
 
 
 def ladder(rows, title):

@@ -78,13 +78,13 @@ def test_the_trade_off_shows_each_generator_and_lines_for_what_costs_nothing():
         assert dots == {"teacher": [big, 5.0], "small": [small, 8.0]} and axes.get_xscale() == "log"
         assert [list(line.get_ydata()) for line in axes.lines] == [[0.5, 0.5]]
         named = {text.get_text(): text.xy for text in axes.texts}
-        assert named == {"teacher": (big, 5.0), "small": (small, 8.0), "lower_bound": (1, 0.5)}
+        assert named == {"teacher": (big, 5.0), "small": (small, 8.0), "lower_bound": (0, 0.5)}
     assert left.get_xlabel() == "parameters" and left.get_ylabel() == "CIFAR-FD"
     assert left.get_legend() is right.get_legend() is None
 
 
 def test_names_of_points_that_are_near_do_not_cover_each_other():
-    costs = zip(("a", "b", "teacher"), (90_000, 110_000, 3e6), (2.4, 2.5, 0.7))
+    costs = zip(("a", "b", "long name", "teacher"), (90_000, 110_000, 100_000, 3e6), (2.4, 2.5, 2.1, 0.7))
     rows = [{"name": name, "parameters": cost, "macs": 50 * cost, "cifar_fd": fd} for name, cost, fd in costs]
     figure = studies.size_quality([{"name": "real test images", "cifar_fd": 0.06}, *rows])
     figure.draw_without_rendering()
