@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 import gsoc_kd as kd
+from gsoc_kd.core.checks import path_of
 from gsoc_kd.core.figures import class_grid, grid, save_png
 from gsoc_kd.evaluation import lower_bound_row, rows, table
 
@@ -28,7 +29,7 @@ def main(images: Path | None = None, out: Path = Path("runs/own"), per_class: in
         out: folder for all that is made; called again, the script goes on where it stopped.
         per_class: images of each class that are scored, of real ones as many are needed (at least 129, and 1,000 of
             all classes)."""
-    taken, told = {}, ""
+    out, taken, told = path_of(out), {}, ""
     with step("1  images of your classes", taken):
         real = kd.load_images(images or digits(out / "images"), size=SIZE)
         print(f"{len(real):,} images of {len(real.classes)} classes: {real.counts()}")

@@ -8,6 +8,7 @@ from __future__ import annotations  # a config's module, and torch with it, is i
 
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -32,7 +33,6 @@ SCORES = {  # what `evaluate` says below its table, where this score or flag is 
     "{cas_epochs} epochs on {cas_images:,} generated ones",
     "nearest_training": "nearest training neighbours: {nearest_training[closer]:.1%} are nearer than half of the real "
     "images that were not in training; shown in {neighbours}",
-    "out": "scores written to {out}",
 }
 
 
@@ -90,9 +90,9 @@ class Distill(NamedTuple):
     quiet: bool = False  # no progress bars on stderr; notes and errors stay
 
     def run(self):
-        if not self.real:
+        if self.real is None:
             unused(self, "size", "it is of --real, which is not given")
-        real = self.real and kd.load_images(self.real, size=self.size)
+        real = None if self.real is None else kd.load_images(self.real, size=self.size)
         run = kd.distill(kd.load_pairs(self.pairs), self.config, self.out, real, self.device, self.minutes)
         print(f"{run.folder}: done; score it with: gsoc-kd evaluate --generator {word(run.folder)}")
 
@@ -120,29 +120,37 @@ class Evaluate(NamedTuple):
     quiet: bool = False  # no progress bars on stderr; notes and errors stay
 
     def run(self):
-        from .core.checks import is_word, path_of
-        from .evaluation import lower_bound_row, per_class_table, row, table
+        from .core.checks import file_of, is_word
 
         beside = ("size", "psi", "half", "out", "json", "quiet")
         given = {name: value for name, value in self._asdict().items() if name not in beside}
         bundled = next((word for word in ("student", "teacher") if is_word(self.generator, word)), None)
         source, name = (ASSETS / bundled, f"bundled {bundled}") if bundled else (self.generator, titled(self.generator))
         given["generator"] = kd.load_teacher(source, device=self.device)
-        test = self.test or (self.cas_epochs and not self.real and "cifar10") or None  # CAS needs real test images
-        if not self.real and not test:
+        out, test = None if self.out is None else file_of(self.out, "--out"), self.test
+        if test is None and self.real is None and self.cas_epochs:
+            test = "cifar10"  # CAS needs real test images
+        if self.real is None and test is None:
             unused(self, "size", "it is of --real and --test, which are not given")
-        if not self.teacher:
+        if self.teacher is None:
             unused(self, "psi half", "it is of --teacher, which is not given")
-        given["real"] = self.real and kd.load_images(self.real, size=self.size)
-        given["test"] = test and kd.load_images(test, "test", size=self.size)
-        given["teacher"] = self.teacher and kd.load_teacher(self.teacher, self.psi, self.device, self.half)
+        else:
+            given["teacher"] = kd.load_teacher(self.teacher, self.psi, self.device, self.half)
+        given["real"] = None if self.real is None else kd.load_images(self.real, size=self.size)
+        given["test"] = None if test is None else kd.load_images(test, "test", size=self.size)
         scores = kd.evaluate(**given)
-        if self.out:
-            write_json(path_of(self.out, "--out"), scores)
+        self.show(scores, given["generator"], name)
+        if out:  # last, should it fail: the scores have been shown
+            write_json(out, scores)
+            print(f"scores written to {out}", file=sys.stderr if self.json else sys.stdout)
+
+    def show(self, scores, generator, name):
+        from .evaluation import lower_bound_row, per_class_table, row, table
+
         if self.json:
             return print(json.dumps(scores, indent=2))
         rows = [lower_bound_row(scores["lower_bound"])] if scores["lower_bound"] else []
-        print(table([*rows, row(name, given["generator"], scores)]))
+        print(table([*rows, row(name, generator, scores)]))
         told = {**self._asdict(), **scores.get("agreement", {}), **scores}
         there = [line for name, line in SCORES.items() if (value := told.get(name)) is not None and value is not False]
         print("\n".join(line.format(**told) for line in there))
@@ -161,8 +169,9 @@ class Export(NamedTuple):
 
     def run(self):
         path = kd.export(self.student, self.path, self.precision, self.seed)
-        size = sum(file.stat().st_size for file in {path, path.with_suffix(".bin")} if file.is_file())
-        print(f"{path}: {self.precision}, {size / 1000:,.0f} kB{' with its .bin' if path.suffix == '.xml' else ''}")
+        files, beside = ([path, path.with_suffix(".bin")], " with its .bin") if path.suffix == ".xml" else ([path], "")
+        size = sum(file.stat().st_size for file in files)
+        print(f"{path}: {self.precision}, {size / 1000:,.0f} kB{beside}")
 
 
 class Pretrain(NamedTuple):

@@ -340,6 +340,12 @@ def test_evaluate_scores_a_generator(run, tmp_path):
     assert f"{scores['cifar_fd_to_teacher']:.2f} (the teacher's, to itself: {scores['cifar_fd_to_teacher']:.2f})" in out
 
 
+def test_evaluate_looks_where_it_shall_write_before_it_works(run, teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(kd, "evaluate", None)
+    refused(run("evaluate", "--generator", teacher, "--out", tmp_path), f"--out must name a file, and {tmp_path} is")
+    refused(run("evaluate", "--generator", teacher, "--real", "", "--per-class", 130), "source must be a path, not ''")
+
+
 def test_evaluate_hands_its_words_on_and_tells_every_score(run, teacher, tmp_path, monkeypatch):
     asked, real = {}, class_folders(tmp_path / "real", "abc", 2, size=20)
     scores = {**SCORES, "cifar_recall": 0.625, "lower_bound": {"cifar_fd": 0.75, "images": 6}}
@@ -380,3 +386,7 @@ def test_export_writes_a_file_and_says_how_big_it_is(run, teacher, tmp_path):
     assert code == 0 and out.splitlines()[-1] == f"{tmp_path / 's.xml'}: fp16, {size / 1000:,.0f} kB with its .bin"
     assert kd.load_exported(tmp_path / "s.xml").precision == "fp16"
     refused(run("export", "--student", teacher, "--path", tmp_path / "s.pt"), tmp_path / "s.pt", ".onnx")
+    pytest.importorskip("onnx")
+    code, out, _ = run("export", "--student", teacher, "--path", tmp_path / "s.onnx")  # s.bin is not its own
+    size = (tmp_path / "s.onnx").stat().st_size
+    assert code == 0 and out.splitlines()[-1] == f"{tmp_path / 's.onnx'}: fp32, {size / 1000:,.0f} kB"

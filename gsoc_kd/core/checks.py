@@ -45,6 +45,13 @@ def real_number(name, value, least=-math.inf, most=math.inf):
     return number
 
 
+def truth(name, value):
+    """`value`, True or False, also numpy's, as a bool; InputError for anything else."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} must be True or False, not {brief(value)}")
+    return bool(value)
+
+
 def brief(value, most=60):
     """`repr` of anything, fit for a message: one line of at most `most` characters, also where repr itself fails."""
     try:
@@ -56,8 +63,9 @@ def brief(value, most=60):
 
 
 def path_of(value, what="a path"):
-    """A text or path-like as a Path, with `~` for the home folder; InputError where it cannot name a file at all."""
-    if not isinstance(value, str | os.PathLike):
+    """A text or path-like as a Path, with `~` for the home folder; InputError where it cannot name a file at all, as an
+    empty text, which would be the working folder."""
+    if not isinstance(value, str | os.PathLike) or value == "":
         raise InputError(f"{what} must be a path, not {brief(value)}")
     try:
         path = Path(value).expanduser()
@@ -70,6 +78,14 @@ def path_of(value, what="a path"):
     return path
 
 
+def file_of(value, what="a path"):
+    """The same where it names a file, or one that can be made; InputError if it is a folder."""
+    path = path_of(value, what)
+    if path.is_dir():
+        raise InputError(f"{what} must name a file, and {path} is a folder; give a name in it")
+    return path
+
+
 def is_word(value, word):
     """Whether `value` is the reserved word, a text and no Path; warns where a file or folder of that name is hidden by
     it. Paths are never words."""
@@ -79,6 +95,18 @@ def is_word(value, word):
         told = f"{word!r} means the one that gsoc_kd knows by this name; what is here under it is ./{word}"
         warnings.warn(told, InputWarning, stacklevel=3)
     return True
+
+
+def classes_of(generator):
+    """The names of a generator's or a classifier's classes, a list of texts: of its attribute `classes`, any sequence;
+    None where it has none."""
+    names = getattr(generator, "classes", None)
+    return None if names is None or len(names) == 0 else [*map(str, names)]
+
+
+def device_of(network):
+    """Where a network's parameters are; the CPU for one that has none."""
+    return next((p.device for p in network.parameters()), torch.device("cpu"))
 
 
 def pick_device(device=None):

@@ -70,7 +70,7 @@ def class_grid(draw, z_dim, classes, columns=10, seed=0, scale=2):
     only how many there are."""
     names = None if isinstance(classes, int | np.integer) else list(classes)
     rows = whole("classes", classes if names is None else len(names))
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(whole("seed", seed, 0, 2**63 - 1))
     z = sample(z_from(draw), whole("columns", columns), whole("z_dim", z_dim), generator=rng)
     y = torch.arange(rows).repeat_interleave(columns)  # (rows * columns,) 0 0 0 ... 1 1 1 ...
     images = _images(draw(z.repeat(rows, 1), y), "what draw(z, y) gave")
@@ -119,10 +119,15 @@ def mosaic(images, features, seed=0):
     except ImportError:
         raise InputError("a mosaic needs scikit-learn: pip install scikit-learn") from None
     images, points = _images(images), np.asarray(features, np.float64)
-    if points.ndim != 2 or len(points) != len(images) or len(images) < 4 or not np.isfinite(points).all():
+    fits = points.ndim == 2 and len(points) == len(images) >= 4 and points.shape[1] > 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = np.ptp(points, axis=0).max() if fits else np.nan  # only its ratios count
+    if not np.isfinite(spread) or not np.isfinite(points).all():
         needs = "a mosaic needs at least 4 images and finite features (N, D), one row for each image"
         raise InputError(f"{needs}; got {len(images)} images and features {points.shape}")
-    tsne = TSNE(init="pca", perplexity=min(30, (len(points) - 1) / 3), random_state=seed)
+    init = "pca" if spread and points.shape[1] > 1 else "random"  # else there are no two main directions
+    tsne = TSNE(init=init, perplexity=min(30, (len(points) - 1) / 3), random_state=whole("seed", seed, 0, 2**32 - 1))
+    points = (points - points[0]) / (spread or 1)
     places = tsne.fit_transform(points).astype(np.float64)  # (N, 2)
     side = ceil(len(points) ** 0.5)
     places = (places - places.min(axis=0)) / np.ptp(places, axis=0).clip(1e-9) * (side - 1)

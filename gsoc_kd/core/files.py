@@ -23,11 +23,22 @@ except ImportError:  # Windows has none of these locks: nothing is locked there
 ASSETS = Path(__file__).parents[1] / "assets"  # the networks and statistics that the package carries
 LONGEST = 1 << 22  # bytes of a JSON file
 EXCHANGE = 2  # the system's flag for two names that are swapped, on Linux and on macOS
+LEFT_BEHIND = (".ds_store", "__macosx", "thumbs.db", "desktop.ini", "@eadir", ".ipynb_checkpoints")
 _held = set()  # (lock, process, thread): who holds a lock may take it again
 
 
 class InputError(ValueError):
     """Something the user gave cannot be used. The message names it and says what to do."""
+
+
+def contents(folder):
+    """The names in a folder, a set, but for what systems and editors leave behind in folders."""
+    return {p.name for p in Path(folder).iterdir() if not left_behind(p.name)}
+
+
+def left_behind(name):
+    """Whether a file or folder of this name was put there by a system or an editor, unasked."""
+    return name.lower() in LEFT_BEHIND or name.startswith("._")
 
 
 def sha256(path):
@@ -114,26 +125,30 @@ def writing(folder):
 @contextlib.contextmanager
 def replacing_file(path):
     """`with replacing_file(p) as tmp: ...` writes `tmp` beside `p` and renames it to `p` only on success. Where `p` is
-    a link, the file that it leads to is replaced."""
+    a link, the file that it leads to is replaced. InputError: it is a folder, or cannot be written."""
     path = real(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent, glob.escape(path.name))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; give the name of a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, glob.escape(path.name))
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def replacing_folder(path):
     """The same for a folder: an older folder of that name stays until the new one is whole, then goes. At every moment
-    one of the two stands there, on Linux and macOS; elsewhere the older one is back at the next start."""
+    one of the two stands there, on Linux and macOS; elsewhere the older one is back at the next start. InputError: it
+    cannot be written, or another process is writing it."""
     path = real(path)
-    with locked(path):
+    with locked(path), writing(path):
         sweep(path.parent, glob.escape(path.name))
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -221,7 +236,7 @@ def checked(value, where):
 def write_json(path, value, check=False):
     """Writes `value` as indented JSON, atomically; with `check` its checksum too. InputError: it cannot be written."""
     text = json.dumps(with_checksum(value) if check else value, indent=2) + "\n"
-    with writing(path), replacing_file(path) as temporary:
+    with replacing_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import inspect
 import random
 import threading
 
@@ -11,27 +10,25 @@ import torch
 from torch import nn
 
 
-def untouched(*given):
-    """`@untouched` decorates a public function; `with untouched(network, ...):` does the same for a block.
+def untouched(function):
+    """Decorates a public function, which runs inside `as_before` with all its arguments."""
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        with as_before(*args, *kwargs.values()):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+@contextlib.contextmanager
+def as_before(*given):
+    """A context that leaves no trace in what belongs to the caller.
 
     Inside, torch is as it is after its import: float32 and the CPU are the defaults, products are exact, no autocast,
     no inference mode. Afterwards these are as they were before: the random state of torch (CPU and GPUs), NumPy and
     Python; torch's default dtype and its settings of speed against exactness; the mode, training or eval, of every
-    module of the networks among the arguments, or of an argument's attribute `network`."""
-    if len(given) == 1 and inspect.isfunction(given[0]) and not hasattr(given[0], "z_dim"):  # which a teacher has
-        function = given[0]
-
-        @functools.wraps(function)
-        def wrapped(*args, **kwargs):
-            with _as_before(*args, *kwargs.values()):
-                return function(*args, **kwargs)
-
-        return wrapped
-    return _as_before(*given)
-
-
-@contextlib.contextmanager
-def _as_before(*given):
+    module of the networks among those given, or of their attribute `network`."""
     numbers, python, benchmark = np.random.get_state(), random.getstate(), torch.backends.cudnn.benchmark
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with contextlib.ExitStack() as stack:

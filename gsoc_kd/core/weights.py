@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
-from .checks import brief, hardware, path_of
-from .files import InputError, read_json, real, replacing_folder, sha256, write_json, writing
+from .checks import brief, classes_of, hardware, path_of
+from .files import InputError, contents, read_json, real, replacing_folder, sha256, write_json
 from .latents import SAMPLERS, z_from
-from .state import untouched
+from .state import as_before
 
 FILES = ("config.json", "model.safetensors", "provenance.json")
 LONGEST, LARGEST = 1 << 20, 1 << 28  # bytes of a config.json, of a model.safetensors
@@ -34,19 +34,24 @@ def save_network(network, folder, provenance=None, dtype=None):
 
     network: an nn.Module with `.config`, a dict of its constructor's keyword arguments. provenance: a JSON-able dict.
     dtype: that floating-point tensors are stored in, e.g. torch.float16; None: as they are. InputError: NaN or infinite
-    weights; `folder` holds anything but a network, cannot be written, or another process is writing it."""
+    weights; no `config`; `folder` holds anything but a network, cannot be written, or another process is writing it."""
     folder = network_folder(folder)
+    if not has_config(network):
+        kind = type(network).__name__
+        raise InputError(
+            f"{kind} has no dict `config` of its constructor's arguments, without which it cannot be saved"
+        )
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     if dtype is not None:
         state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     _check_finite(state, f"not saved to {folder}")
-    with writing(folder), replacing_folder(folder) as temporary:
+    with replacing_folder(folder) as temporary:
         (temporary / "model.safetensors").write_bytes(save(state))
         drawn = {} if z_from(network) == "normal" else {"z_from": z_from(network)}
         config = {"class": type(network).__name__, **network.config, **drawn}
         config["sha256"] = sha256(temporary / "model.safetensors")
         write_json(temporary / "config.json", config, check=True)
-        names = {"classes": list(network.classes)} if getattr(network, "classes", None) else {}
+        names = {} if (classes := classes_of(network)) is None else {"classes": classes}
         write_json(temporary / "provenance.json", {**names, **(provenance or {})}, check=True)
 
 
@@ -65,7 +70,7 @@ def network_folder(folder):
         raise InputError(f"{folder} is a file; give the name of a folder for the network")
     if os.path.ismount(place):
         raise InputError(f"{folder} is where a disk begins, and cannot be replaced; give a folder inside it")
-    if other := sorted({p.name for p in place.iterdir()} - set(FILES)) if place.exists() else []:
+    if other := sorted(contents(place) - set(FILES)) if place.exists() else []:
         raise InputError(f"{folder} holds {other[0]}, which is no part of a network; move it or give another folder")
     return folder
 
@@ -83,7 +88,7 @@ def load_network(folder, classes):
         raise InputError(f"{about}: class {brief(name)} is not one of {', '.join(sorted(kinds))}")
     if not isinstance(drawn, str) or drawn not in SAMPLERS:
         raise InputError(f"{about}: z_from {brief(drawn)} is not one of {', '.join(SAMPLERS)}")
-    with untouched():
+    with as_before():
         network = _build(kinds[name], config, about, _stored(path, digest))
         try:
             state = load_file(path)
@@ -158,9 +163,15 @@ def _no_more_than(most):
         yield
 
 
+def has_config(network):
+    """Whether a network says in `config`, a dict, what its constructor was given: such a one can be built again."""
+    return isinstance(getattr(network, "config", None), dict)
+
+
 def network_hash(network):
-    """SHA-256 hex digest of a network's class, config and tensors (as float32): same weights, same hash."""
-    digest = hashlib.sha256(f"{type(network).__name__} {sorted(network.config.items())}".encode())
+    """SHA-256 hex digest of a network's class, config, if any, and tensors (as float32): same weights, same hash."""
+    config = network.config if has_config(network) else {}
+    digest = hashlib.sha256(f"{type(network).__name__} {sorted(config.items())}".encode())
     for name, tensor in sorted(network.state_dict().items()):
         tensor = tensor.detach().cpu().contiguous()
         tensor = tensor.float() if tensor.is_floating_point() else tensor

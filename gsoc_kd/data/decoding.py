@@ -23,7 +23,7 @@ MUCH = f"it holds more than {MOST_BESIDE // 2**20} MB, or too many parts, beside
 def decoded(read, files, size, told):
     """The images of {name: file} as an array (N, S, S, 3) uint8; `read(file)` gives the bytes of one, `told` stands at
     the progress bar. S is `size`, or the size that all have. InputError names the first that cannot be used."""
-    images, first = None, None
+    images, first = None if size is None else space(len(files), size), None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large images, whose size is checked here, and of odd metadata
         for i, (name, file) in enumerate(tqdm(files.items(), desc=told, unit="img", leave=False)):
@@ -105,7 +105,7 @@ class _Counted(io.BytesIO):
 
     def __init__(self, data):
         super().__init__(data)
-        self.reads = 2000 + len(data) // 256
+        self.reads = 2000 + len(data) // 64  # a GIF comes in blocks of 256 bytes, two reads each
         self.beside = None if data[:4] == b"RIFF" else MOST_BESIDE  # WebP is read whole
 
     def read(self, size=-1):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..core.checks import is_word, path_of, whole
+from ..core.checks import brief, is_word, path_of, whole
 from ..core.files import InputError
 from .archives import read_zip
 from .decoding import resized, space
@@ -67,6 +67,15 @@ class LabelledImages:
             raise InputError(f"{self.source} has fewer than {per_class} images of {short}; ask for fewer")
         rows = np.concatenate([np.flatnonzero(self.labels == c)[:per_class] for c in range(len(self.classes))])
         return LabelledImages(self.images[rows], self.labels[rows], self.classes, self.source)
+
+
+def as_images(source, name="real", split="train"):
+    """LabelledImages as they are, else of what `load_images` takes; InputError, which calls it `name`, for others."""
+    if isinstance(source, LabelledImages):
+        return source
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(f"{name} must be LabelledImages or what load_images takes, not {brief(source)}")
+    return load_images(source, split)
 
 
 def to_uint8(x):

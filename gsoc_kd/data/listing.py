@@ -6,12 +6,11 @@ from decimal import Decimal
 from pathlib import PurePosixPath
 
 from ..core.checks import brief
-from ..core.files import InputError
+from ..core.files import InputError, left_behind
 
 IMAGES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TEXTS = (".txt", ".md", ".rst", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".html", ".log", ".py")
 TEXT_NAMES = ("README", "LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS", "CITATION")
-LEFT_BY_SYSTEMS = ("__macosx", "thumbs.db", "desktop.ini", "@eadir")
 KINDS = "PNG, JPEG, WebP, BMP, GIF or TIFF"
 MOST_BYTES = 2**25  # of one image file
 MOST_LISTED = 2**24  # bytes of a dataset.json, and of a zip's list of members: some 240,000 images
@@ -19,7 +18,7 @@ MOST_LISTED = 2**24  # bytes of a dataset.json, and of a zip's list of members: 
 
 def counts(name):
     """Whether a file or folder of this bare name counts: hidden ones and what systems leave behind do not."""
-    return not name.startswith(".") and name.lower() not in LEFT_BY_SYSTEMS
+    return not name.startswith(".") and not left_behind(name)
 
 
 def most_of(name):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..core.checks import is_word, whole
+from ..core.checks import classes_of, is_word, whole
 from ..core.files import ASSETS, InputError
 from ..core.weights import network_hash, provenance
 from ..data.images import to_float
@@ -57,7 +57,7 @@ def calibrate(train, test, draws=5, images=300, seed=2000, teacher="embedded", s
         if (classes, side) != (classifier.num_classes, classifier.resolution):
             fits = f"the classifier knows {classifier.num_classes} of {classifier.resolution}"
             raise InputError(f"{name} has {classes} classes of {side} pixels a side, {fits}")
-    if names := getattr(classifier, "classes", None):
+    if names := classes_of(classifier):
         train, test = (images_in_order(data, names, "the classifier") for data in (train, test))
         generators = {name: _ordered(one, names) for name, one in generators.items()}
     whole("draws", draws)

@@ -16,10 +16,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..core.checks import brief, path_of, whole
+from ..core.checks import brief, classes_of, path_of, whole
 from ..core.files import InputError, locked, replacing_file, sha256, sweep, writing
 from ..core.latents import z_from
-from ..core.state import untouched
+from ..core.state import as_before
 from ..core.weights import network_hash
 from ..data.images import to_uint8
 from ..pairs.make import draw_latents
@@ -66,7 +66,7 @@ def export(student="embedded", path="student.xml", precision: str = "fp32", seed
     _check_target(path, precision)
     if not isinstance(student, str | Path | nn.Module):
         raise InputError(f"a student is a folder or a network, not {type(student).__name__}")
-    with untouched(student), torch.no_grad(), warnings.catch_warnings():
+    with as_before(student), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of converters, about themselves
         network = student if isinstance(student, nn.Module) else read_network(student, "student")[0]
         notes = {**_notes(network), "precision": precision, "sum": EMPTY}
@@ -88,7 +88,7 @@ def _notes(network):
         raise InputError(f"{type(network).__name__} has no attribute {lacking[0]}, which a generator's export needs")
     if not network.num_classes:
         raise InputError("this generator has no classes; only class-conditional ones can be exported")
-    classes = [*map(str, getattr(network, "classes", None) or range(network.num_classes))]
+    classes = classes_of(network) or [*map(str, range(network.num_classes))]
     if not len(classes) == len(set(classes)) == network.num_classes:
         raise InputError(f"the student's classes must be {network.num_classes} different names, not {brief(classes)}")
     sizes = {"z_dim": network.z_dim, "z_from": z_from(network), "resolution": network.resolution}

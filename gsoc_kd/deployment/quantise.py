@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from ..core.files import InputError
 from ..core.latents import z_from
-from ..core.state import untouched
+from ..core.state import as_before
 from ..data.images import to_uint8
 from ..pairs.make import draw_latents
 
@@ -44,7 +44,7 @@ def quantise(model, data, kinds=(), names=(), correct_bias=True, done=lambda: No
         done()
         return given
 
-    with untouched(), without_bars():  # nncf draws numbers
+    with as_before(), without_bars():  # nncf draws numbers
         data, count = nncf.Dataset(data, taken), len(data)
         return nncf.quantize(model, data, subset_size=count, ignored_scope=scope, advanced_parameters=options)
 

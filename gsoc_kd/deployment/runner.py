@@ -22,14 +22,16 @@ NOTES = {"z_dim": int, "z_from": str, "resolution": int, "precision": str, "clas
 
 class Runner(Teacher):
     """An exported student as a Teacher: `runner(z, y)` -> numpy uint8 (N, H, W, 3), any N. It also has `path`,
-    `precision`, `device` and `model`, OpenVINO's compiled model; `digest` is the hash of the student."""
+    `precision`, `device` and `model`, OpenVINO's compiled model; `digest` is the hash of the student and, unless it is
+    fp32, the precision, of which the images are others."""
 
     def __init__(self, path, model, notes, device="CPU", threads=None):
         self.path, self.model, self.device, self.threads = path, model, device, threads
         self.origin, self.precision = path.absolute(), notes["precision"]
         classes, name = notes["classes"], f"{path.stem} ({notes['precision']})"
         sizes = notes["z_dim"], len(classes), notes["resolution"]
-        super().__init__(self._draw, *sizes, classes, name, notes["hash"], z_from=notes["z_from"])
+        digest = notes["hash"] + ("" if self.precision == "fp32" else f" {self.precision}")
+        super().__init__(self._draw, *sizes, classes, name, digest, z_from=notes["z_from"])
 
     def __reduce__(self):
         return load_exported, (self.origin, self.threads, self.device)  # OpenVINO's models stay where they are

@@ -7,7 +7,7 @@ import numpy as np
 from ..core.checks import whole
 from ..core.files import InputError
 from ..core.state import untouched
-from ..core.weights import network_hash
+from ..core.weights import has_config, network_hash
 from ..pairs.make import generate_images
 from ..teachers.black_box import black_box
 from ..teachers.load import load_teacher
@@ -32,9 +32,9 @@ def agreement(student, teacher="embedded", per_class=100, seed=1000, device=None
     only knows the class. InputError: student and teacher do not fit; per_class too small."""
     student, teacher = black_box(student, device=device), load_teacher(teacher, device=device)
     teacher, classifier = check_alike(student, teacher), classifier_on(device, classifier)
-    per_class = whole("per_class", per_class, 2)
+    per_class, seed = whole("per_class", per_class, 2), whole("seed", seed, 0)
     said = ("student generates", "teacher generates") if progress else (None, None)
-    given = per_class, whole("seed", seed, 0), 250, student.z_from  # the same noise for both: such as the student knows
+    given = per_class, seed, 250, student.z_from  # the same noise for both: such as the student knows
     both = [generate_images(who, *given, text)[0] for who, text in zip((student, teacher), said)]
     return pair_agreement(*both, *(features(images, classifier)[0] for images in both), teacher, seed)
 
@@ -64,7 +64,7 @@ class Shown:
     @classmethod
     def by(cls, teacher, *settings, progress=None):
         """Of a Teacher and the other arguments, or what is kept of these."""
-        if teacher.digest is None or not hasattr(teacher.network, "config"):
+        if teacher.digest is None or not has_config(teacher.network):
             return cls(teacher, *settings, progress)  # no network of ours: it may answer otherwise the next time
         key = (teacher.draw, network_hash(teacher.network), teacher.classes, *settings)
         if cls.latest is None or cls.latest[0] != key:

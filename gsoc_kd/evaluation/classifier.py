@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..core.checks import is_word, path_of, pick_device
+from ..core.checks import classes_of, device_of, is_word, path_of, pick_device
 from ..core.files import ASSETS, InputError, sha256
 from ..core.state import untouched
 from ..core.weights import load_network
@@ -83,7 +83,7 @@ def features(images, network, batch=100, progress=None):
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
         raise InputError(f"images must be (N, H, W, 3) uint8 and at least one, got {images.shape} {images.dtype}")
-    device, found = next(network.parameters()).device, []
+    device, found = device_of(network), []
     network.eval()
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for start in tqdm(range(0, len(images), batch), progress, leave=False, disable=progress is None):
@@ -95,7 +95,7 @@ def features(images, network, batch=100, progress=None):
 def accuracy(classifier, data):
     """Share of `data` (LabelledImages) that the classifier puts in the right class. Classes are matched by name where
     the classifier has `classes`, else by number. InputError: other classes."""
-    if names := getattr(classifier, "classes", None):
+    if names := classes_of(classifier):
         data = images_in_order(data, names, "the classifier")
     return float((features(data.images, classifier)[1].argmax(1) == data.labels).mean())
 

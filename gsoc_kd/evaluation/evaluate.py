@@ -4,11 +4,11 @@ CIFAR-10; CAS, what a classifier learns from generated images alone; FID and inc
 
 import sys
 
-from ..core.checks import pick_device, whole
+from ..core.checks import file_of, pick_device, whole
 from ..core.figures import save_png
 from ..core.files import InputError
 from ..core.state import untouched
-from ..data.images import LabelledImages
+from ..data.images import LabelledImages, as_images
 from ..pairs.make import generate_images
 from ..teachers.black_box import black_box
 from ..teachers.load import load_teacher
@@ -30,11 +30,12 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, te
 
     Args:
         generator: a network, a Teacher or any black box (see `teachers.black_box`).
-        real: LabelledImages to measure against, instead of the bundled statistics of CIFAR-10's train split.
+        real: LabelledImages, or what load_images takes, to measure against, instead of the bundled statistics of
+            CIFAR-10's train split.
         per_class: images of each class. The tables of this project use 1,000; compare only equal counts.
         seed: of the latents; those of class c are `pairs.draw_latents(seed, c, ...)`.
         inception: pytorch-fid's weights, a path or "download": adds FID and IS. Needs `real` and over 2,048 images.
-        test: LabelledImages not in `real`: for the lower bound (without, some are held out of `real`), and for CAS.
+        test: the same, other images than `real`: for the lower bound (without, some are held out of `real`), for CAS.
         teacher: what `load_teacher` takes: adds how well the generator repeats it, on equal latents and as a set.
         neighbours: PNG to write: an image of each class and its nearest real ones. Needs `real`.
         device: where networks run. By default the generator stays where it is, the classifier takes a GPU if any.
@@ -56,6 +57,8 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, te
     per_class, seed, batch = whole("per_class", per_class), whole("seed", seed, 0), whole("batch", batch)
     say = lambda text: text if progress else None  # noqa: E731
     teacher = None if teacher is None else load_teacher(teacher, device=device)
+    real = None if real is None else as_images(real)
+    test = None if test is None else as_images(test, "test", "test")
     _check_needs(real, inception, test, neighbours, cas_epochs)
     reference = load_reference(classifier=classifier) if real is None else None
     box, by_number = _fitting(box, reference or real, test)
@@ -97,6 +100,7 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, te
 
 def _check_needs(real, inception, test, neighbours, cas_epochs):
     """Refuses what cannot be measured without real images that are not there."""
+    neighbours = None if neighbours is None else file_of(neighbours, "neighbours")
     needs_real = {"FID": inception, "a search for nearest training images": neighbours}
     needs_real |= {"test=...": test} if cas_epochs is None else {}
     if real is None and (lacking := [name for name, given in needs_real.items() if given is not None]):

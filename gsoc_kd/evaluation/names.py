@@ -18,7 +18,7 @@ def in_order(teacher, names):
         return found and (teacher, False)
     rows, by_number = torch.tensor(found[0]), found[1]
     known = {field.name: getattr(teacher, field.name) for field in fields(Teacher)}
-    return Teacher(**known | {"draw": lambda z, y: teacher.draw(z, rows[y]), "classes": tuple(names)}), by_number
+    return Teacher(**known | {"draw": lambda z, y: teacher.ask(z, rows[y]), "classes": tuple(names)}), by_number
 
 
 def images_in_order(data, names, source):

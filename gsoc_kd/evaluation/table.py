@@ -5,6 +5,7 @@ from statistics import fmean
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..core.checks import device_of
 from ..core.state import evaluating
 from ..teachers.black_box import Teacher
 from .reference import load_reference
@@ -17,7 +18,7 @@ def cost(network):
     network = network.network if isinstance(network, Teacher) else network
     if not isinstance(network, torch.nn.Module):
         return {"parameters": None, "macs": None}
-    device = next(network.parameters()).device
+    device = device_of(network)
     z, y = torch.zeros(1, network.z_dim, device=device), torch.zeros(1, dtype=torch.int64, device=device)
     with evaluating(network), torch.enable_grad(), FlopCounterMode(display=False) as counter:
         network(z, y)  # without gradients, convolutions may take short cuts

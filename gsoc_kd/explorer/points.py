@@ -1,13 +1,11 @@
 """An image is a point: a latent or a place between two, and a class or a place between two (`image_at`, `strip`)."""
 
 import dataclasses
-import functools
-import inspect
 
 import numpy as np
 import torch
 
-from ..core.checks import whole
+from ..core.checks import device_of, whole
 from ..core.files import InputError
 from ..core.latents import sample, z_from
 from ..core.state import evaluating
@@ -93,7 +91,7 @@ def _generate(generator, z, y):
     with evaluating(network):
         if network is not generator:
             return np.asarray(generator(z, y))
-        device = next(network.parameters()).device
+        device = device_of(network)
         with torch.inference_mode():
             x = network(z.to(device), y.to(device))  # (N, 3, H, W) in [-1, 1]
     if not torch.isfinite(x).all():
@@ -103,12 +101,7 @@ def _generate(generator, z, y):
 
 def truncatable(teacher):
     """Whether a Teacher's truncation can be chosen: a StyleGAN2 network, or a callable with an argument `psi`."""
-    if isinstance(teacher.network, StyleGAN2Generator):
-        return True
-    try:
-        return "psi" in inspect.signature(teacher.draw).parameters
-    except (TypeError, ValueError):  # callables without a signature
-        return False
+    return isinstance(teacher.network, StyleGAN2Generator) or teacher.takes_psi
 
 
 def truncated(teacher, psi):
@@ -120,7 +113,7 @@ def truncated(teacher, psi):
     if isinstance(teacher.network, StyleGAN2Generator):
         same = {key: getattr(teacher, key) for key in ("name", "half", "classes")}
         return from_network(teacher.network, psi=psi, **same)
-    return dataclasses.replace(teacher, draw=functools.partial(teacher.draw, psi=psi), psi=psi, digest=None)
+    return dataclasses.replace(teacher, psi=psi, digest=None)
 
 
 def strip(generator, seed, y, to=None, seed_to=None, steps=9):

@@ -13,7 +13,7 @@ from torch import nn
 from ..core.checks import path_of, whole
 from ..core.figures import as_image, grid, png_bytes
 from ..core.files import InputError
-from ..core.state import untouched
+from ..core.state import as_before
 from ..teachers.load import load_teacher
 from .newest import Newest
 from .points import image_at, samples, sizes, truncatable, truncated
@@ -29,7 +29,7 @@ def explore_truncation(teacher, label=0, columns=8, scale=3):
     Returns a VBox with `.parts`: psi, image, note."""
     import ipywidgets as widgets
 
-    with untouched(teacher):
+    with as_before(teacher):
         teacher = load_teacher(copy.deepcopy(teacher) if isinstance(teacher, nn.Module) else teacher)
     if not truncatable(teacher):
         raise InputError(f"{teacher.name} has no truncation: a StyleGAN2 network has, or a callable (z, y, psi)")

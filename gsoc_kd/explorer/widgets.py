@@ -15,10 +15,10 @@ from statistics import median
 
 import torch
 
-from ..core.checks import whole
+from ..core.checks import classes_of, whole
 from ..core.files import InputError
 from ..core.latents import z_from
-from ..core.state import untouched
+from ..core.state import as_before
 from ..data.images import CIFAR10_CLASSES
 from ..evaluation.classifier import load_classifier
 from ..evaluation.names import matching, unnamed
@@ -46,7 +46,7 @@ def explore(student="embedded", teacher="embedded", classes=None, scale=None, co
     and teacher do not fit, or cannot be loaded.
 
     Returns an ipywidgets VBox (7.7 and 8.1). Its `.parts` names the widgets: `parts.seed.value = 3` moves a slider."""
-    with untouched(student, teacher):
+    with as_before(student, teacher):
         return _Explorer(*_loaded(student, teacher, classes), scale, columns).app
 
 
@@ -59,7 +59,7 @@ def _loaded(student, teacher, classes):
     z_dim, count = sizes(student)
     if count < 1:
         raise InputError("this generator has no classes; only class-conditional ones can be explored")
-    names = [*map(str, getattr(student, "classes", None) or range(count))]
+    names = classes_of(student) or [*map(str, range(count))]
     order = list(range(count))
     if teacher is not None:
         teacher = load_teacher(teacher)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.checks import path_of
-from ..core.files import InputError, locked, read_json, real, replacing_folder, sha256, write_json, writing
+from ..core.files import InputError, contents, locked, read_json, real, replacing_folder, sha256, write_json
 from ..core.latents import SAMPLERS
 from ..data.listing import check_names
 
@@ -123,9 +123,9 @@ def save_pairs(images, labels, latents, out, classes=None, teacher: str = "forei
     if known["z_from"] not in [*SAMPLERS]:
         raise InputError(f"z_from must be one of {', '.join(SAMPLERS)}, not {z_from!r}")
     with locked(out):
-        if out.is_dir() and any(out.iterdir()):
+        if out.is_dir() and contents(out):
             raise InputError(f"{out} already exists and is left as it is: choose another out, or remove it")
-        with writing(out), replacing_folder(out) as folder:
+        with replacing_folder(out) as folder:
             for name, array in arrays.items():
                 np.save(folder / name, array)
             hashes = {name: sha256(folder / name) for name in FILES}

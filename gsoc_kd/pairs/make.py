@@ -1,6 +1,7 @@
 """FakeCIFAR10: noise, label and the teacher's image, the only things a student is trained on. As many images of every
 class (TinyGAN, Chang & Lu 2020, arXiv 2009.13829, section 3); docs/Black-Box-Distillation.md has the reasons."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -11,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from ..core.checks import whole
-from ..core.files import InputError, locked, read_json, sweep, write_json, writing
+from ..core.files import InputError, contents, locked, read_json, sweep, write_json, writing
 from ..core.latents import sample
 from ..core.state import untouched
 from ..teachers.load import load_teacher
@@ -84,14 +85,15 @@ def write_pairs(out, settings, counts, ask, told):
                 return load_pairs(out, verify=False)  # the hashes were made a moment ago
     pairs = load_pairs(out)  # several processes may do so at once
     _compare(out, pairs.manifest, settings)
-    (out / "progress.json").unlink(missing_ok=True)  # killed just before it was removed
+    with contextlib.suppress(OSError):  # of one who was killed just before; the disk may be read-only
+        (out / "progress.json").unlink(missing_ok=True)
     print(f"{out}: already made, {len(pairs)} pairs")
     return pairs
 
 
 def made(out):
     """Whether a folder is there with something in it: it appears whole, by a rename."""
-    return out.is_dir() and any(out.iterdir())
+    return out.is_dir() and bool(contents(out))
 
 
 def _write(out, settings, counts, ask, told):
@@ -103,7 +105,7 @@ def _write(out, settings, counts, ask, told):
     with writing(partial):
         write_manifest(partial, settings, counts, {name: made.hexdigest() for name, made in hashes.items()})
         if out.exists():
-            out.rmdir()  # it is empty
+            shutil.rmtree(out)  # it is empty, but for what systems leave behind
         partial.rename(out)
         (out / "progress.json").unlink(missing_ok=True)
 
@@ -115,7 +117,7 @@ def _begin(partial, settings, total):
     shapes = (total, side, side, 3), (total,), (total, settings["z_dim"])
     if not (partial / "progress.json").is_file():
         partial.mkdir(parents=True, exist_ok=True)
-        if foreign := {p.name for p in partial.iterdir()} - set(FILES):
+        if foreign := contents(partial) - set(FILES):
             raise InputError(f"{partial} holds {min(foreign)}, no file of pairs: move it away or choose another out")
         needed, free = total * (3 * side**2 + 8 + 2 * settings["z_dim"]) / 1e6, shutil.disk_usage(partial).free / 1e6
         if needed > free:

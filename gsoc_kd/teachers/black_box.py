@@ -2,7 +2,9 @@
 sees its weights, layers or gradients (TinyGAN, Chang & Lu 2020, arXiv 2009.13829, section 3)."""
 
 import copy
+import inspect
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -10,11 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..core.checks import pick_device, whole
+from ..core.checks import brief, classes_of, device_of, pick_device, real_number, truth, whole
 from ..core.files import InputError
 from ..core.latents import SAMPLERS, z_from
 from ..core.state import as_imported, evaluating, untouched
-from ..core.weights import network_hash
+from ..core.weights import has_config, network_hash
 from ..data.images import to_uint8
 from ..data.listing import check_names
 from ..networks.layers import LARGEST_Z
@@ -38,7 +40,7 @@ class Teacher:
     classes: tuple[str, ...] | None = None  # names of the classes; None: "0", "1", ...
     name: str = "callable"  # how the manifest of its pairs calls it
     digest: str | None = None  # hash of its weights; None: not known
-    psi: float = 1.0  # truncation of a StyleGAN2 teacher, 1 = none
+    psi: float | None = None  # truncation, 1 = none; None: what `draw` takes for its argument psi by itself, else 1
     half: bool = False  # whether the network computes in float16
     network: nn.Module | None = None  # the network behind it, where it is one of ours
     z_from: str = "normal"  # what its latents are drawn from: normal, N(0, 1), or uniform, [0, 1)
@@ -46,11 +48,18 @@ class Teacher:
     def __post_init__(self):
         if not callable(self.draw):
             raise InputError(f"draw must be a callable (z, y) -> uint8 images, not {type(self.draw).__name__}")
+        if not isinstance(self.name, str | os.PathLike):
+            raise InputError(f"a teacher's name must be a text, not {brief(self.name)}")
+        self.name, self.half = str(self.name), truth("half", self.half)
+        argument = _argument(self.draw, "psi")
+        self.takes_psi = argument is not None
+        usual = argument.default if self.takes_psi and isinstance(argument.default, int | float) else 1.0
+        self.psi = real_number("psi", usual if self.psi is None else self.psi)
         for field in ("z_dim", "num_classes"):
             setattr(self, field, whole(f"a teacher's {field}", getattr(self, field), 1, 1 << 20))
         if self.resolution is None:
             with torch.no_grad():
-                image = self.draw(torch.ones(1, self.z_dim, dtype=torch.float32), torch.zeros(1, dtype=torch.int64))
+                image = self.ask(torch.ones(1, self.z_dim, dtype=torch.float32), torch.zeros(1, dtype=torch.int64))
             shape = getattr(image, "shape", ())
             self.resolution = shape[2] if len(shape) == 4 else 1
             self._checked(image, 1)
@@ -72,7 +81,11 @@ class Teacher:
         if len(z) == 0:
             return np.zeros((0, self.resolution, self.resolution, 3), np.uint8)
         with torch.no_grad():
-            return self._checked(self.draw(z, y), len(z))
+            return self._checked(self.ask(z, y), len(z))
+
+    def ask(self, z, y):
+        """What `draw` gives, unchecked, with the truncation psi where it takes one."""
+        return self.draw(z, y, psi=self.psi) if self.takes_psi else self.draw(z, y)
 
     def _checked(self, images, count):
         """What `draw` returned as an array, or an InputError that says what it returned instead."""
@@ -82,7 +95,17 @@ class Teacher:
         if got != (expected := f"uint8 {(count, side, side, 3)}"):
             hint = "as an array or a tensor; gsoc_kd.data.images.to_uint8 makes it of floats (N, 3, H, W) in [-1, 1]"
             raise InputError(f"teacher {self.name!r} returned {got}, expected {expected}, channels last, {hint}")
-        return images.detach().cpu().numpy() if isinstance(images, torch.Tensor) else images
+        return np.array(
+            images.detach().cpu().numpy() if isinstance(images, torch.Tensor) else images
+        )  # draw may use its again
+
+
+def _argument(function, name):
+    """A function's parameter of this name, None where it has none."""
+    try:
+        return inspect.signature(function).parameters.get(name)
+    except (TypeError, ValueError):  # callables without a signature
+        return None
 
 
 @np.errstate(over="ignore")
@@ -129,7 +152,7 @@ def black_box(generator, device=None, batch=256):
         return from_network(generator, name, device=device, batch=batch)
     if not callable(generator):
         raise InputError(f"{name} is not a generator: give a Teacher, a network or a callable (z, y) -> uint8 images")
-    return _teacher(generator, generator, name=name, classes=getattr(generator, "classes", None))
+    return _teacher(generator, generator, name=name, classes=classes_of(generator))
 
 
 def from_network(network, name, psi=1.0, device=None, batch=256, half=False, classes=None):
@@ -137,8 +160,8 @@ def from_network(network, name, psi=1.0, device=None, batch=256, half=False, cla
     batch, device = whole("batch", batch), None if device is None else pick_device(device)
     if device is not None and {p.device for p in network.parameters()} - {torch.empty(0, device=device).device}:
         network = copy.deepcopy(network).to(device)  # the caller's stays where it is
-    digest = network_hash(network) if hasattr(network, "config") else None
-    classes = classes or getattr(network, "classes", None)
+    digest = network_hash(network) if has_config(network) else None
+    classes = classes or classes_of(network)
     draw = Images(network, name, psi, batch, half)
     return _teacher(draw, network, name=name, classes=classes, digest=digest, psi=psi, half=half, network=network)
 
@@ -153,7 +176,7 @@ class Images:
         self.fits = False  # whether an image had a dark place, which values in 0..1 or 0..255 never have
 
     def __call__(self, z, y):
-        device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
+        device = device_of(self.network)
         with as_imported(), evaluating(self.network), torch.inference_mode(), in_half(device, self.half):
             parts = zip(z.split(self.batch), y.split(self.batch))
             return torch.cat([self._checked(part.to(device), labels.to(device)) for part, labels in parts])

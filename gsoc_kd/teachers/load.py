@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..core import hub
-from ..core.checks import is_word, path_of, pick_device, real_number
+from ..core.checks import is_word, path_of, pick_device, real_number, truth
 from ..core.files import ASSETS, InputError, read_json
 from ..core.state import untouched
 from ..core.weights import load_network
@@ -37,9 +37,7 @@ def load_teacher(source="embedded", psi=1.0, device=None, half=False):
         device: "cpu", "cuda", ...; None: a GPU if there is one for a teacher loaded from a folder or file.
         half: a network computes in float16, for GPUs; its images differ slightly, so pairs' manifest keeps it."""
     psi = real_number("psi", psi, -10, 10)
-    if not isinstance(half, bool):
-        raise InputError(f"half must be True or False, not {half!r}")
-    name, classes = type(source).__name__, None
+    half, name, classes = truth("half", half), type(source).__name__, None
     if isinstance(source, str | Path):
         source, name, classes = read_network(source, "teacher")
         device = pick_device(device)

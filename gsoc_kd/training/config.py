@@ -23,6 +23,14 @@ def preset(cls, presets, name, changes):
         raise InputError(f"{cls.__name__}: {error}") from None
 
 
+def given(kind, config):
+    """`config` as a dataclass of this kind, its defaults for None; InputError for anything else."""
+    if config is None or isinstance(config, kind):
+        return config or kind()
+    hint = f"{kind.__name__}(kimg=...) or {kind.__name__}.preset('laptop')"
+    raise InputError(f"config must be a {kind.__name__}, such as {hint}, not {brief(config)}")
+
+
 def check(config, positive, shares, choices):
     """Checks the fields of a config: numbers are whole where they count, never negative or infinite.
 
@@ -132,5 +140,7 @@ def usable(real, pairs, config):
             told = f"classes without names are taken in this order: {', '.join(names)}"
             warnings.warn(told, InputWarning, stacklevel=3)
         return replace(real, labels=np.asarray(rows)[real.labels], classes=pairs.classes)
-    warnings.warn("real images are given, but gan_weight and disc_gan_weight are 0: they are not used", stacklevel=3)
+    warnings.warn(
+        "real images are given, but gan_weight and disc_gan_weight are 0: they are not used", InputWarning, stacklevel=3
+    )
     return None

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ..core.files import InputError, sha256
 from ..core.latents import sample
-from ..data.images import LabelledImages, load_images, to_float
+from ..data.images import as_images, to_float
 from ..networks.conv import ConvGenerator
 from ..networks.discriminator import ProjectionDiscriminator
 from ..networks.distylegan import DiStyleGANDiscriminator, DiStyleGANGenerator
@@ -259,10 +259,6 @@ def distill(pairs="runs/pairs", config: DistillConfig | None = None, out="runs/s
 
     Raises:
         InputError: bad pairs, config or images; another run in `out`; a loss that is not finite."""
-    pairs = load_pairs(pairs) if isinstance(pairs, str) or hasattr(pairs, "__fspath__") else pairs
-    real = load_images(real) if isinstance(real, str) or hasattr(real, "__fspath__") else real
-    if not isinstance(pairs, Pairs) or not isinstance(real, LabelledImages | None):
-        given = "pairs must be Pairs or their folder, and real LabelledImages or what load_images takes"
-        raise InputError(f"{given}, not {type(pairs).__name__} and {type(real).__name__}")
-    config = config or DistillConfig()
+    config, pairs = configs.given(DistillConfig, config), pairs if isinstance(pairs, Pairs) else load_pairs(pairs)
+    real = None if real is None else as_images(real)
     return train(DistillTask(pairs, config, configs.usable(real, pairs, config)), out, device, minutes, on_tick, timer)

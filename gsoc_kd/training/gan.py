@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ..core.files import InputError
-from ..data.images import LabelledImages, load_images, to_float
+from ..data.images import as_images, to_float
 from ..networks.conv import ConvGenerator
 from ..networks.discriminator import ProjectionDiscriminator
 from ..networks.stylegan2 import StyleGAN2Generator
@@ -182,7 +182,5 @@ def pretrain(real="cifar10", config: PretrainConfig | None = None, out="runs/tea
 
     Raises:
         InputError: bad config or images; another run in `out`; a loss that is not finite."""
-    real = load_images(real) if isinstance(real, (str, bytes)) or hasattr(real, "__fspath__") else real
-    if not isinstance(real, LabelledImages):
-        raise InputError(f"real must be LabelledImages or what load_images takes, not {type(real).__name__}")
-    return train(GanTask(real, config or PretrainConfig()), out, device, minutes, on_tick, timer)
+    config = configs.given(PretrainConfig, config)
+    return train(GanTask(as_images(real), config), out, device, minutes, on_tick, timer)

@@ -25,7 +25,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from tqdm import tqdm
 
-from ..core.checks import fast_bfloat16, path_of, pick_device, real_number
+from ..core.checks import InputWarning, fast_bfloat16, path_of, pick_device, real_number
 from ..core.figures import animation, class_grid, is_whole_png
 from ..core.files import InputError, locked, writing
 from ..core.latents import sample, z_from
@@ -51,7 +51,8 @@ def train(task, out, device=None, minutes=None, on_tick=None, timer=time.monoton
 
     graph: what runs a whole block at once, by default CudaGraph on a GPU in one process; None: nothing does. compile: a
     backend of torch.compile for the networks. The other arguments, what it returns and raises: as `distill`."""
-    if minutes is not None and not real_number("minutes", minutes) > 0:
+    minutes = None if minutes is None else real_number("minutes", minutes)
+    if minutes is not None and minutes <= 0:
         raise InputError(f"minutes is {minutes!r}; give a positive number, or None for no limit")
     out = path_of(out, "the run's folder")
     accelerator, nets, notes = prepare(task, device, compile)
@@ -92,7 +93,7 @@ def _train(task, accelerator, nets, notes, out, minutes, on_tick, timer, graph):
             row |= clock.tick((end - ticked) * batch, f"{task.unit}s_per_second")
             network = averaged(nets.parts["average"], task.config.seed, accelerator.device)
             save(network, folder, row, {**notes, **task.provenance(folder, minutes)})
-            row |= (on_tick and clock.pause(on_tick, network, dict(row))) or {}
+            row |= plain(on_tick and clock.pause(on_tick, network, dict(row)))
             runs.append_stats(folder, row)
             stats.append(json.loads(json.dumps(row)))  # as it is read again
             runs.save_checkpoint(folder, {"step": end, "stats": stats, **nets.state()})
@@ -135,6 +136,17 @@ def pieces(first, steps, tick, unit):
         first = stop
 
 
+def plain(told):
+    """What on_tick returned, as a dict that JSON can hold, {} for None; numbers may be numpy's and torch's."""
+    try:
+        told = json.loads(json.dumps({} if told is None else told, default=lambda value: value.item()))
+    except (TypeError, ValueError, AttributeError, RuntimeError):  # no number, several, nesting without end
+        told = None
+    if not isinstance(told, dict):
+        raise InputError("on_tick must return None or a dict of numbers and texts, which go into the statistics")
+    return told
+
+
 def save(network, folder, row, told):
     """What a tick leaves for people: the averaged generator with its provenance, and a frame of the animation."""
     save_network(network, folder / "generator", provenance(seconds=row["seconds"], kimg=row["kimg"], **told))
@@ -148,7 +160,9 @@ def whole_frames(folder, stats):
     """The animation's image files of these ticks; a damaged one is named in a warning and left out."""
     frames = [path for row in stats if (path := folder / f"{row['step']:07d}.png").exists()]
     if damaged := [path for path in frames if not is_whole_png(path)]:
-        warnings.warn(f"{', '.join(map(str, damaged))}: damaged, left out of the training animation", stacklevel=3)
+        warnings.warn(
+            f"{', '.join(map(str, damaged))}: damaged, left out of the training animation", InputWarning, stacklevel=3
+        )
     return [path for path in frames if path not in damaged]
 
 

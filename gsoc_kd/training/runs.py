@@ -3,7 +3,7 @@
 config.json               what was asked for; a run never resumes under another config
 checkpoint.pt             tensors and numbers to continue from; checkpoint.previous.pt is the one before
 stats.jsonl               a line for each tick: images seen, losses, images per second; tensorboard/ too, if installed
-animation/000012.png      a grid of the averaged generator's images for each tick; animation.gif at the end
+animation/0000012.png     a grid of the averaged generator's images for each tick; animation.gif at the end
 generator/                the averaged generator: config.json, model.safetensors, provenance.json
 
 Each carries a checksum, which is compared when it is read: JSON files and the lines of stats.jsonl as `checksum`, a
@@ -26,7 +26,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core.files import InputError, checked, read_json, real, replacing_file, sweep, with_checksum, write_json, writing
+from ..core.checks import InputWarning
+from ..core.files import (
+    InputError,
+    checked,
+    contents,
+    read_json,
+    real,
+    replacing_file,
+    sweep,
+    with_checksum,
+    write_json,
+    writing,
+)
 
 LONGEST = 1 << 26  # bytes of stats.jsonl
 SEAL = b"sha256 "  # how a checkpoint's last bytes begin; 64 hex digits of all before them follow
@@ -76,7 +88,7 @@ def open_folder(folder, config, main_process=True, steps=None, most=None):
                              f"than kimg {config['kimg']:g}; ask for as many, or give another folder")  # fmt: skip
         if main_process and old != config:
             write_json(path, config, check=True)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or contents(folder)):
         raise InputError(f"{folder} exists and is not a run's folder; give another one")
     elif main_process:
         with writing(folder):
@@ -120,7 +132,7 @@ def save_checkpoint(folder, state):
     Raises:
         InputError: it cannot be written, e.g. because the disk is full; the last checkpoint is as it was."""
     path, stats = Path(folder) / "checkpoint.pt", state.get("stats", [])
-    with writing(folder), replacing_file(path) as temporary:
+    with replacing_file(path) as temporary:
         try:
             torch.save({name: part for name, part in state.items() if name != "stats"}, temporary)
         except RuntimeError as error:  # torch's word for a full disk
@@ -164,7 +176,7 @@ def load_checkpoint(folder, use=None, most=None):
             damaged.append(f"{path} ({' '.join((str(error) or type(error).__name__).split())[:200]})")
             continue
         if damaged:
-            warnings.warn(f"{damaged[0]} is damaged; going on from {path}", stacklevel=2)
+            warnings.warn(f"{damaged[0]} is damaged; going on from {path}", InputWarning, stacklevel=2)
         return state
     if damaged:
         raise InputError(f"no checkpoint can be read: {'; '.join(damaged)}; delete the folder to start again")
@@ -219,9 +231,9 @@ def write_stats(folder, rows):
     try:
         read_stats(folder)
     except InputError as error:
-        warnings.warn(f"{error}: done", stacklevel=2)
+        warnings.warn(f"{error}: done", InputWarning, stacklevel=2)
     if not path.is_file() or path.stat().st_size != len(text) or path.read_bytes() != text.encode():
-        with writing(folder), replacing_file(path) as temporary:
+        with replacing_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 

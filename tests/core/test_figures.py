@@ -186,10 +186,28 @@ def test_mosaic_leaves_cells_white_and_refuses_what_does_not_fit():
         (7, np.zeros((6, 3))),
         (7, np.full((7, 3), np.nan)),
         (7, np.zeros(7)),
+        (7, np.zeros((7, 0))),
+        (7, np.array([[1.5e308], [-1.5e308]] * 3 + [[0]])),
         (3, np.zeros((3, 2))),
     ):
         with pytest.raises(InputError, match=f"at least 4 images and finite .* got {count} images and features"):
             figures.mosaic(images[:count], features)
+
+
+@pytest.mark.parametrize("features", [np.ones((7, 3)), np.arange(7.0)[:, None], np.full((7, 2), 1e-300)])
+def test_mosaic_without_two_main_directions_shows_each_image_once(features):
+    pytest.importorskip("sklearn", reason="t-SNE is left out")
+    images = np.broadcast_to(np.arange(7, dtype=np.uint8)[:, None, None, None], (7, 2, 2, 3))
+    for some in (features, features + 1e-290 * np.eye(7)[:, : features.shape[1]]):
+        cells = np.asarray(figures.mosaic(images, some))[::2, ::2, 0]
+        assert sorted(cells.ravel()) == [*range(7), 255, 255]
+
+
+def test_an_image_is_written_to_a_file_and_not_over_a_folder(tmp_path):
+    (tmp_path / "here").mkdir()
+    with pytest.raises(InputError, match="here is a folder; give the name of a file"):
+        figures.save_png(noise(1)[0], tmp_path / "here")
+    assert [p.name for p in tmp_path.rglob("*")] == ["here"]
 
 
 def test_curves_show_the_values_given_and_leave_no_figure_open():

@@ -47,6 +47,24 @@ def test_a_refusal_to_write_becomes_a_message():
                 raise error
 
 
+def test_what_systems_leave_in_a_folder_is_not_in_it(tmp_path):
+    for name in (".DS_Store", "Thumbs.db", "._f", ".ipynb_checkpoints", "f", ".git", ".f"):
+        (tmp_path / name).touch()
+    assert files.contents(tmp_path) == {"f", ".git", ".f"}
+
+
+def test_a_place_that_cannot_be_written_is_a_message(tmp_path):
+    (tmp_path / "f").touch()
+    (tmp_path / "folder").mkdir()
+    for replacing in (replacing_file, replacing_folder):
+        with pytest.raises(InputError, match="/f/g cannot be written"), replacing(tmp_path / "f" / "g"):
+            raise AssertionError("nothing is begun")
+    with pytest.raises(InputError, match="/folder is a folder; give the name of a file"):
+        with replacing_file(tmp_path / "folder"):
+            raise AssertionError("nothing is begun")
+    assert names(tmp_path) == ["f", "folder"]
+
+
 def test_a_file_is_replaced_only_at_the_end(tmp_path):
     path = tmp_path / "new" / "f"
     with replacing_file(path) as temporary:
@@ -133,7 +151,7 @@ def test_without_an_exchange_a_rename_that_fails_brings_the_old_folder_back(tmp_
         rename(source, target)
 
     monkeypatch.setattr(files.os, "replace", fails_for_the_new_one)
-    with pytest.raises(OSError, match="no"), replacing_folder(tmp_path / "folder") as temporary:
+    with pytest.raises(InputError, match="written .no.: mend"), replacing_folder(tmp_path / "folder") as temporary:
         (temporary / "a").write_text("new")
     assert (tmp_path / "folder" / "a").read_text() == "old" and names(tmp_path) == ["folder"]
 

@@ -1,5 +1,6 @@
 """Networks on disk: the same values back, a name for what does not fit, never a pickle, nothing lost."""
 
+import argparse
 import ast
 import json
 import os
@@ -59,6 +60,19 @@ def saved(tiny, tmp_path):
 
 def contents(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_names_of_classes_may_be_any_sequence_and_a_network_needs_its_config(tiny, tmp_path):
+    for classes, stored in ((range(2), ["0", "1"]), (np.array(["a", "b"]), ["a", "b"]), ((), None), (None, None)):
+        tiny.classes = classes
+        save_network(tiny, tmp_path / "net")
+        assert read_json(tmp_path / "net" / "provenance.json").get("classes") == stored
+    for config in (None, argparse.Namespace(width=4)):
+        tiny.config = config
+        assert len(network_hash(tiny)) == 64
+        with pytest.raises(InputError, match="Tiny has no dict `config` of its constructor's arguments"):
+            save_network(tiny, tmp_path / "other")
+    assert [p.name for p in tmp_path.iterdir()] == ["net"]
 
 
 def test_a_network_comes_back_equal_and_ready_for_use(tiny, saved):

@@ -158,6 +158,20 @@ def test_a_transparent_colour_of_16_bits_is_refused():
         image_of(png_with(16, 2, rows, chunk(b"tRNS", struct.pack(">HHH", 0x1234, 0x5678, 0x9ABC))))
 
 
+@pytest.mark.parametrize("side", [256, 1000])
+def test_a_still_gif_of_any_size_is_an_image(side):
+    image = Image.fromarray(RNG.integers(0, 256, (side, side), dtype=np.uint8))
+    data = BytesIO()
+    image.save(data, "GIF")
+    assert len(data.getvalue()) > side * side
+    assert np.array_equal(image_of(data.getvalue())[..., 0], np.asarray(image))
+
+
+def test_a_size_beyond_memory_blames_no_file():
+    with pytest.raises(InputError, match="1 images of 16777216x16777216 pixels need .* give a smaller size"):
+        decoding.decoded(lambda file: encoded(FLAT), {"good.png": "good.png"}, 1 << 24, "read")
+
+
 def exif_of(tag, count):
     """EXIF in which a tag has so many fractions, each of eight bytes."""
     head = struct.pack("<2sHIHHHIII", b"II", 42, 8, 1, tag, 5, count, 26, 0)

@@ -72,6 +72,7 @@ def test_int8_convolves_in_8_bits_and_stays_close(kind, tmp_path):
     network = tiny(kind)
     runner = kd.load_exported(kd.export(network, tmp_path / "s.xml", "int8", seed=5))
     largest, mean = grey_levels(runner, network, 60)
+    assert runner.digest == f"{network_hash(network)} int8"  # its pairs are not mixed with the network's
     assert 0 < mean < (6 if kind == "stylegan2" else 1)  # grey levels
     ran = [op.get_rt_info() for op in runner.model.get_runtime_model().get_ordered_ops()]
     ran = [op["runtimePrecision"].astype(str) for op in ran if op["layerType"].astype(str) == "Convolution"]

@@ -1,5 +1,6 @@
 """Students that repeat their teacher exactly, nearly, or not at all."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -55,5 +56,6 @@ def test_what_cannot_be_compared_is_refused():
         agreement(TinyGenerator(z_dim=6), TEACHER)
     with pytest.raises(InputError, match="8 and 16 pixels a side"):
         agreement(TEACHER, replace(TEACHER, resolution=16))
+    assert json.dumps(agreement(TEACHER, TEACHER, per_class=2, seed=np.int64(3), device="cpu", progress=False))
     with pytest.raises(InputError, match="per_class must be a whole number of at least 2, not 1"):
         agreement(TEACHER, TEACHER, per_class=1)

@@ -129,6 +129,9 @@ def test_truncation_belongs_to_stylegan2_and_to_callables_that_take_psi():
         assert truncated(teacher, psi).psi == psi and np.array_equal(image_at(truncated(teacher, psi), 3, 1), expected)
     own = Teacher(lambda z, y, psi=1.0: painted(z * psi, y), Z, CLASSES, 32)
     assert np.array_equal(image_at(truncated(own, 0.5), 3, 1), painted(latent(3, Z)[None] * 0.5, [1])[0])
+    usual = Teacher(lambda z, y, psi=0.5: painted(z * psi, y), Z, CLASSES, 32)
+    for psi in (0.5, 1.0):
+        assert np.array_equal(image_at(truncated(usual, psi), 3, 1), image_at(truncated(own, psi), 3, 1))
     assert truncated(own, 1.0) is own and truncatable(own) and truncatable(teacher) and not truncatable(TEACHER)
     with pytest.raises(InputError, match="callable has no truncation"):
         truncated(TEACHER, 0.5)

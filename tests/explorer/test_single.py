@@ -34,6 +34,8 @@ def test_truncation_is_a_slider_for_one_class():
     assert [module.training for module in stylegan2.modules()] == modes
     with pytest.raises(InputError, match="has no truncation"):
         explore_truncation(TEACHER)
+    with pytest.raises(InputError, match="has no attribute z_dim"):
+        explore_truncation(lambda z, y: None)
     failing = painter(lambda z, y, psi=1.0: np.zeros((len(y), 32, 32, 3), np.uint8 if psi == 1 else np.int64))
     parts = explore_truncation(failing).parts
     parts.psi.value = 0.5

@@ -370,6 +370,20 @@ def test_finished_pairs_are_read_by_several_at_once(tmp_path):
     assert told == [len(made)]
 
 
+def test_finished_pairs_are_read_where_nothing_can_be_removed(made, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(type(made.path), "unlink", refuse)
+    assert contents(make(made.path).path) == contents(made.path)
+
+
+def test_what_systems_leave_in_a_folder_is_no_work(tmp_path):
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs" / ".DS_Store").touch()
+    assert contents(make(tmp_path / "pairs").path) == contents(make(tmp_path / "other").path)
+
+
 def test_what_pairs_are_does_not_depend_on_where_they_lie(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     near = load_pairs("pairs")

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from torch import nn
 from gsoc_kd.core.files import InputError, read_json
 from gsoc_kd.core.weights import network_hash, save_network
 from gsoc_kd.data.images import CIFAR10_CLASSES, to_uint8
+from gsoc_kd.evaluation.table import cost
+from gsoc_kd.explorer.points import samples
 from gsoc_kd.networks.conv import ConvGenerator
 from gsoc_kd.networks.stylegan2 import StyleGAN2Generator
 from gsoc_kd.teachers import load as module
@@ -219,6 +222,51 @@ def test_a_teacher_can_be_pickled_and_copied():
     assert not np.array_equal(other(noise, [0, 1, 2]), images) and np.array_equal(teacher(noise, [0, 1, 2]), images)
 
 
+def test_a_buffer_that_is_used_again_does_not_change_what_was_given():
+    buffer = np.zeros((1, 4, 4, 3), np.uint8)
+
+    def draw(z, y):
+        buffer[:] = 50 * int(y[0])
+        return buffer
+
+    for kind in (lambda z, y: draw(z, y), lambda z, y: torch.from_numpy(draw(z, y))):
+        teacher = Teacher(kind, z_dim=2, num_classes=3)
+        first, second = teacher(torch.zeros(1, 2), [1]), teacher(torch.zeros(1, 2), [2])
+        assert (first == 50).all() and (second == 100).all()
+
+
+def test_the_truncation_of_a_callable_is_its_own_default():
+    def own(z, y, psi=0.5):
+        return np.full((len(y), 4, 4, 3), round(100 * psi), np.uint8)
+
+    def needed(z, y, psi):
+        return own(z, y, psi)
+
+    for draw, given, expected in ((own, None, 0.5), (needed, None, 1.0), (own, 1.0, 1.0), (needed, 0.25, 0.25)):
+        teacher = Teacher(draw, z_dim=2, num_classes=3, psi=given)
+        assert teacher.psi == expected and (teacher(torch.zeros(1, 2), [1]) == 100 * expected).all()
+
+
+def test_fields_may_be_numpys_and_a_name_is_a_text():
+    teacher = replace(TEACHER, half=np.False_, psi=np.float32(1), name=Path("a/b"))
+    assert (type(teacher.half), type(teacher.psi), teacher.name) == (bool, float, "a/b")
+    network = tiny(num_classes=5)
+    network.classes = np.arange(5)
+    assert black_box(network).classes == ("0", "1", "2", "3", "4")
+
+
+def test_a_network_without_parameters_is_a_generator():
+    class Flat(torch.nn.Module):
+        z_dim, num_classes, resolution = 2, 3, 4
+
+        def forward(self, z, y):
+            return (z[:, :1, None, None] / 8 - 0.5).expand(-1, 3, 4, 4)
+
+    image = black_box(Flat(), device="cpu")(torch.zeros(1, 2), [1])
+    assert (image == 64).all() and (samples(Flat(), [0], [1]) != 64).any()
+    assert cost(Flat()) == {"parameters": 0, "macs": 0}
+
+
 def test_bad_options_are_refused():
     for call, message in (
         (lambda: replace(TEACHER, draw=3), "draw must be a callable"),
@@ -227,6 +275,9 @@ def test_bad_options_are_refused():
         (lambda: replace(TEACHER, resolution=True), "resolution .* True"),
         (lambda: replace(TEACHER, classes=("a", "b")), "5 different names"),
         (lambda: replace(TEACHER, classes="aabcd"), "5 different names"),
+        (lambda: replace(TEACHER, name=None), "name must be a text, not None"),
+        (lambda: replace(TEACHER, half="no"), "half must be True or False, not 'no'"),
+        (lambda: replace(TEACHER, psi="1"), "psi must be a finite number"),
         (lambda: black_box(7), "int is not a generator"),
         (lambda: black_box(tiny(), device="toaster"), "device 'toaster' cannot be used"),
         (lambda: black_box(tiny(), batch=0), "batch must be .* not 0"),

@@ -18,6 +18,7 @@ from gsoc_kd.training import runs
 from gsoc_kd.training.augment import augment
 from gsoc_kd.training.config import usable
 from gsoc_kd.training.distill import PRESETS, R1_EVERY, DistillConfig, DistillTask, distill, make_networks
+from gsoc_kd.training.gan import PretrainConfig
 from gsoc_kd.training.loop import train
 from gsoc_kd.training.losses import (
     feature_loss,
@@ -112,6 +113,16 @@ def test_what_cannot_be_trained_is_refused_and_the_folder_stays_free(pairs, real
         assert not (tmp_path / "run").exists()
     with pytest.raises(InputError, match="does not exist"):
         distill(tmp_path / "nowhere", config(), tmp_path / "run", device="cpu")
+    for other in ("laptop", {"kimg": 1}, PretrainConfig(), 3):
+        with pytest.raises(InputError, match=r"config must be a DistillConfig, such as DistillConfig\(kimg=...\) or"):
+            distill(pairs, other, tmp_path / "run", device="cpu")
+    for other, message in (
+        ("", "source must be a path, not ''"),
+        ([], "real must be LabelledImages or .* not .."),
+        (0, "0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            distill(pairs, config(), tmp_path / "run", other, "cpu")
 
 
 def test_the_classes_of_real_images_are_matched_by_name(pairs, real):

@@ -15,6 +15,7 @@ from gsoc_kd.networks import ConvGenerator, ProjectionDiscriminator, StyleGAN2Ge
 from gsoc_kd.teachers import GENERATORS
 from gsoc_kd.training import gan
 from gsoc_kd.training.augment import augment
+from gsoc_kd.training.distill import DistillConfig
 from gsoc_kd.training.gan import PRESETS, R1_EVERY, GanTask, PretrainConfig, make_networks, pretrain
 from gsoc_kd.training.losses import logistic_discriminator, logistic_generator
 
@@ -51,6 +52,10 @@ def test_presets_and_what_they_build():
 
 
 def test_what_cannot_be_trained_is_refused_and_the_folder_stays_free(real, tmp_path):
+    with pytest.raises(InputError, match="config must be a PretrainConfig, such as .* not DistillConfig"):
+        pretrain(real, DistillConfig(), tmp_path / "run", "cpu")
+    with pytest.raises(InputError, match="real must be LabelledImages or what load_images takes, not 3"):
+        pretrain(3, config(), tmp_path / "run", "cpu")
     for changes, message in (
         (dict(batch=64, group=4), "a batch of 64 needs at least as many images, there are 48"),
         (dict(widths=(8, 8)), "2 widths end at 8 pixels"),

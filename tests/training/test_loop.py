@@ -11,6 +11,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -273,6 +274,25 @@ def test_on_tick_gets_the_average_and_its_answer_goes_into_the_statistics(whole,
     run = train(ToyTask(), tmp_path / "run", "cpu", on_tick=on_tick)
     assert [row.get("score") for row in runs.read_stats(run.folder)] == [None, None, 6.0, 8.0, 10.0, 12.0]
     torch.testing.assert_close(run.generator.state_dict(), whole.generator.state_dict(), rtol=0, atol=0)
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(whole, tmp_path):
+    told = {"a": np.float32(0.5), "b": torch.tensor(2), "c": {"d": [np.int64(3)]}}
+    run = train(ToyTask(), tmp_path / "run", "cpu", minutes=np.float32(60), on_tick=lambda *_: told)
+    assert {key: runs.read_stats(run.folder)[0][key] for key in told} == {"a": 0.5, "b": 2, "c": {"d": [3]}}
+    torch.testing.assert_close(run.generator.state_dict(), whole.generator.state_dict(), rtol=0, atol=0)
+    for answer in ({"a": torch.zeros(2)}, {"a": object()}, 3, np.float32(3)):
+        with pytest.raises(InputError, match="on_tick must return None or a dict of numbers and texts"):
+            train(ToyTask(), tmp_path / "other", "cpu", on_tick=lambda *_, answer=answer: answer)
+
+
+def test_what_systems_leave_in_a_folder_does_not_stop_a_run(whole, tmp_path):
+    def on_tick(generator, row):
+        (tmp_path / "run" / "generator" / ".DS_Store").touch()
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".DS_Store").touch()
+    assert_same(train(ToyTask(), tmp_path / "run", "cpu", on_tick=on_tick), whole)
 
 
 # ---------------------------------------------------------------- the average
