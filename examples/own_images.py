@@ -52,8 +52,9 @@ def main(images: Path | None = None, out: Path = Path("runs/own"), per_class: in
 
     with step("6  the student leaves as an OpenVINO file", taken):
         path = kd.export(student.folder, out / "student.xml", precision="int8")
-        save_png(grid(real.take(8).images, columns=8), out / "real.png")
-        save_png(class_grid(kd.load_exported(path), pairs.z_dim, real.classes, columns=8), out / "student.png")
+        columns = min(8, *real.counts().values())
+        save_png(grid(real.take(columns).images, columns), out / "real.png")
+        save_png(class_grid(kd.load_exported(path), pairs.z_dim, real.classes, columns), out / "student.png")
 
     told += times(taken)
     (out / "table.md").write_text(told, encoding="utf-8")

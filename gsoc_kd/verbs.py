@@ -8,7 +8,6 @@ from __future__ import annotations  # a config's module, and torch with it, is i
 
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -33,6 +32,7 @@ SCORES = {  # what `evaluate` says below its table, where this score or flag is 
     "{cas_epochs} epochs on {cas_images:,} generated ones",
     "nearest_training": "nearest training neighbours: {nearest_training[closer]:.1%} are nearer than half of the real "
     "images that were not in training; shown in {neighbours}",
+    "out": "scores written to {out}",
 }
 
 
@@ -139,10 +139,11 @@ class Evaluate(NamedTuple):
         given["real"] = None if self.real is None else kd.load_images(self.real, size=self.size)
         given["test"] = None if test is None else kd.load_images(test, "test", size=self.size)
         scores = kd.evaluate(**given)
-        self.show(scores, given["generator"], name)
-        if out:  # last, should it fail: the scores have been shown
-            write_json(out, scores)
-            print(f"scores written to {out}", file=sys.stderr if self.json else sys.stdout)
+        try:
+            if out:
+                write_json(out, scores)
+        finally:  # scores that could not be written are shown
+            self.show(scores, given["generator"], name)
 
     def show(self, scores, generator, name):
         from .evaluation import lower_bound_row, per_class_table, row, table

@@ -346,6 +346,17 @@ def test_evaluate_looks_where_it_shall_write_before_it_works(run, teacher, tmp_p
     refused(run("evaluate", "--generator", teacher, "--real", "", "--per-class", 130), "source must be a path, not ''")
 
 
+def test_scores_are_written_before_speed_is_measured_and_shown_if_they_cannot_be(run, teacher, tmp_path, monkeypatch):
+    scores = {**SCORES, "cifar_recall": 0.5, "lower_bound": None, "reference": {"split": "train", "images": 6}}
+    monkeypatch.setattr(kd, "evaluate", lambda **_: scores)
+    monkeypatch.setattr(sys.modules["gsoc_kd.evaluation.table"], "speeds", lambda *_, **__: 1 / 0)
+    assert run("evaluate", "--generator", teacher, "--out", tmp_path / "s.json")[0] == 2
+    assert read_json(tmp_path / "s.json") == scores
+    monkeypatch.setattr(sys.modules["gsoc_kd.verbs"], "write_json", lambda *_: load_network(tmp_path / "none", ()))
+    code, out, err = run("evaluate", "--generator", teacher, "--out", tmp_path / "s.json", "--json")
+    assert code == 2 and json.loads(out) == scores and "config.json is missing" in err
+
+
 def test_evaluate_hands_its_words_on_and_tells_every_score(run, teacher, tmp_path, monkeypatch):
     asked, real = {}, class_folders(tmp_path / "real", "abc", 2, size=20)
     scores = {**SCORES, "cifar_recall": 0.625, "lower_bound": {"cifar_fd": 0.75, "images": 6}}

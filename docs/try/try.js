@@ -128,7 +128,7 @@ function speed() {
 // ---- what hands do ----
 
 const block = () => Math.floor(state.seed / SEEDS) * SEEDS;
-const following = (seed) => block() + ((seed + 1) % SEEDS);
+const following = (seed) => Math.floor(seed / SEEDS) * SEEDS + ((seed + 1) % SEEDS); // in its row
 const whole = (text) => Math.min(Math.max(Math.floor(Number(text)) || 0, 0), 2 ** 32 - 1);
 const share = (text) => Math.min(Math.max(Number(text) || 0, 0), 1);
 const another = (name) => student.classes[(student.classes.indexOf(name) + 1) % student.classes.length];

@@ -1,11 +1,13 @@
 """Checks of what users give, and of the machine it runs on."""
 
+import errno
 import math
 import numbers
 import operator
 import os
 import platform
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +72,9 @@ def path_of(value, what="a path"):
     try:
         path = Path(value).expanduser()
         os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        if path.is_dir() and not os.access(path, os.X_OK):
+            raise PermissionError(errno.EACCES, "Permission denied")
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError, RuntimeError, TypeError) as error:  # NUL, too long, loops of links, no such home
         why = getattr(error, "strerror", None) or str(error)
@@ -99,9 +103,16 @@ def is_word(value, word):
 
 def classes_of(generator):
     """The names of a generator's or a classifier's classes, a list of texts: of its attribute `classes`, any sequence;
-    None where it has none."""
+    None where it has none. InputError: it is no sequence."""
     names = getattr(generator, "classes", None)
-    return None if names is None or len(names) == 0 else [*map(str, names)]
+    return None if names is None else as_names(names) or None
+
+
+def as_names(classes):
+    """Any sequence of names as a list of texts; InputError if it is none."""
+    if not isinstance(classes, Iterable) or isinstance(classes, torch.nn.Module):
+        raise InputError(f"classes must be a sequence of names, not {brief(classes)}")
+    return [*map(str, classes)]
 
 
 def device_of(network):

@@ -46,11 +46,8 @@ def calibrate(train, test, draws=5, images=300, seed=2000, teacher="embedded", s
     Raises:
         InputError: too few draws or images; sizes or classes that do not fit; the extra `deploy` is not installed."""
     need("nncf")
-    classifier, start, given = (
-        classifier or load_classifier(),
-        time.monotonic(),
-        {"teacher": teacher, "student": student},
-    )
+    draws, seed, start = whole("draws", draws), whole("seed", seed, 0), time.monotonic()
+    classifier, given = classifier or load_classifier(), {"teacher": teacher, "student": student}
     generators = {name: load_teacher(ASSETS / name if is_word(one, "embedded") else one) for name, one in given.items()}
     sizes = [(data.source, len(data.classes), data.resolution) for data in (train, test)]
     for name, classes, side in sizes + [(one.name, one.num_classes, one.resolution) for one in generators.values()]:
@@ -60,7 +57,6 @@ def calibrate(train, test, draws=5, images=300, seed=2000, teacher="embedded", s
     if names := classes_of(classifier):
         train, test = (images_in_order(data, names, "the classifier") for data in (train, test))
         generators = {name: _ordered(one, names) for name, one in generators.items()}
-    whole("draws", draws)
     train.take(ceil(whole("images", images, classifier.num_classes) / classifier.num_classes))  # refuses too many
     model, rows = as_openvino(classifier), []
     exact = predictions(model, test.images)  # (N,)
@@ -97,6 +93,7 @@ def calibration_images(source, count=300, seed=2000, draw=0, train=None, generat
             Teachers, or the bundled ones), "noise" (every grey level equally likely) or "constant" (one colour in all).
         seed, draw: two whole numbers; the images depend on nothing else.
         side: pixels a side of "noise" and "constant"."""
+    count, seed, draw = whole("count", count), whole("seed", seed, 0), whole("draw", draw, 0)
     if source in ("teacher", "student"):
         one = generators[source] if generators else load_teacher(ASSETS / source)
         return one(draw_latents(seed, draw, count, one.z_dim, one.z_from), np.arange(count) % one.num_classes)

@@ -91,7 +91,7 @@ def _notes(network):
     classes = classes_of(network) or [*map(str, range(network.num_classes))]
     if not len(classes) == len(set(classes)) == network.num_classes:
         raise InputError(f"the student's classes must be {network.num_classes} different names, not {brief(classes)}")
-    sizes = {"z_dim": network.z_dim, "z_from": z_from(network), "resolution": network.resolution}
+    sizes = {"z_dim": int(network.z_dim), "z_from": z_from(network), "resolution": int(network.resolution)}
     return {**sizes, "classes": classes, "hash": network_hash(network)}
 
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import nn
 
 from ..core import hub
-from ..core.checks import path_of
+from ..core.checks import classes_of, path_of
 from ..core.figures import class_grid, save_png
 from ..core.files import ASSETS, InputError, read_json
 from ..core.state import untouched
@@ -86,7 +86,7 @@ def push(run, name: str, license: str | None = None, scores=None, private: bool 
         told["command"] = command.replace(f"{Path.home()}/", "~/")  # nobody's business
     scores = read_json(path_of(scores, "scores")) if isinstance(scores, str | Path) else scores
     scores = told.get("scores") if scores is None else scores
-    if scores is None and (getattr(network, "classes", None), network.resolution) == (CIFAR10_CLASSES, 32):
+    if scores is None and (tuple(classes_of(network) or ()), network.resolution) == (CIFAR10_CLASSES, 32):
         scores = evaluate(network)
     if scores is not None and not (isinstance(scores, dict) and isinstance(scores.get("images"), int)):
         raise InputError("scores must be what gsoc_kd.evaluate returned, with the count of images")
@@ -128,7 +128,7 @@ def _read(source):
         with safe_open(path / "model.safetensors", "pt") as file:
             stored = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
         dtype = torch.float16 if "F16" in stored else None
-    return network, {"classes": [*network.classes], **told} if network.classes else told, dtype
+    return network, {"classes": classes, **told} if (classes := classes_of(network)) else told, dtype
 
 
 def _license(told, license):

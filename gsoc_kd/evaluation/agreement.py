@@ -4,12 +4,12 @@ import functools
 
 import numpy as np
 
-from ..core.checks import whole
+from ..core.checks import device_of, whole
 from ..core.files import InputError
 from ..core.state import untouched
 from ..core.weights import has_config, network_hash
 from ..pairs.make import generate_images
-from ..teachers.black_box import black_box
+from ..teachers.black_box import Images, black_box
 from ..teachers.load import load_teacher
 from .classifier import classifier_on, features
 from .metrics import frechet_distance, frechet_scores, statistics
@@ -66,7 +66,9 @@ class Shown:
         """Of a Teacher and the other arguments, or what is kept of these."""
         if teacher.digest is None or not has_config(teacher.network):
             return cls(teacher, *settings, progress)  # no network of ours: it may answer otherwise the next time
-        key = (teacher.draw, network_hash(teacher.network), teacher.classes, *settings)
+        draw = Images if isinstance(teacher.draw, Images) else teacher.draw  # which a hash tells, or only itself
+        how = draw, teacher.psi, teacher.half, device_of(teacher.network)
+        key = (*how, network_hash(teacher.network), teacher.classes, *settings)
         if cls.latest is None or cls.latest[0] != key:
             cls.latest = key, cls(teacher, *settings, progress)
         return cls.latest[1]

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..core.checks import path_of, whole
 from ..core.figures import as_image, grid, png_bytes
-from ..core.files import InputError
+from ..core.files import InputError, left_behind
 from ..core.state import as_before
 from ..teachers.load import load_teacher
 from .newest import Newest
@@ -68,7 +68,7 @@ def explore_training(run, scale=2):
     from ..training.runs import read_stats  # and with it what trains: the other widgets need none of it
 
     folder = path_of(getattr(run, "folder", run), "a run")
-    frames = sorted((folder / "animation").glob("*.png"))
+    frames = sorted(path for path in (folder / "animation").glob("*.png") if not left_behind(path.name))
     if not frames:
         raise InputError(f"{folder} has no frames of a training: give the run, or the folder that a run was written to")
     try:

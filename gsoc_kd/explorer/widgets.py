@@ -15,7 +15,7 @@ from statistics import median
 
 import torch
 
-from ..core.checks import classes_of, whole
+from ..core.checks import as_names, classes_of, whole
 from ..core.files import InputError
 from ..core.latents import z_from
 from ..core.state import as_before
@@ -72,7 +72,7 @@ def _loaded(student, teacher, classes):
             differ = f"the student's classes are {', '.join(names)}, the teacher's {', '.join(theirs)}"
             raise InputError(f"{differ}: give the teacher that it was distilled from, or teacher=None")
         order = found[0]
-    names = [*map(str, classes)] if classes is not None else names
+    names = names if classes is None else as_names(classes)
     if len(names) != count or len(set(names)) != count:
         raise InputError(f"classes has {len(set(names))} different names, the student {count} classes")
     return student, teacher, names, order
@@ -140,8 +140,9 @@ class _Explorer:
             self.parts.walk.value = 0.0  # at the walk's end the first seed is not seen
 
     def stroll(self, change):
-        """A step of the walk that plays by itself; at its end the next walk begins, to a seed drawn anew."""
-        if change["new"] > change["old"]:
+        """A step of the walk that plays by itself; at its end the next walk begins, to a seed drawn anew. Stopped
+        before, it is at its beginning again."""
+        if change["new"] > change["old"] or change["old"] < self.parts.play.max:
             self.parts.walk.value = change["new"] / self.parts.play.max
         else:
             with self.at_once():

@@ -13,6 +13,7 @@ from ..core.files import InputError
 from ..core.tensors import load_tensors
 from ..data.decoding import image_of
 from ..data.images import CIFAR10_CLASSES
+from ..data.listing import counts as counted
 from .folder import FORMAT, guess_z_from, output_folder
 from .make import CHUNK, write_pairs
 
@@ -63,7 +64,7 @@ def convert_pairs(source, out=None):
 def _files(source):
     """[(class, image, noise)], ordered by class and number, and a sha256 of all names and sizes."""
     try:
-        entries = [p for p in sorted(source.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+        entries = [p for p in sorted(source.iterdir()) if p.is_dir() and counted(p.name)]
     except OSError as error:
         raise InputError(f"{source} cannot be read as a folder ({error.strerror})") from None
     numbers = {_number("class", "", folder.name): folder for folder in entries}
@@ -76,12 +77,12 @@ def _files(source):
     files, listing = [], hashlib.sha256()
     for y, folder in sorted(numbers.items()):
         found = {"image": {}, "noise": {}}
-        for entry in os.scandir(folder):
+        for entry in filter(lambda entry: counted(entry.name), os.scandir(folder)):
             known = {what: _number(what, end, entry.name) for what, end in (("image", ".png"), ("noise", ".pt"))}
             what = next((what for what, number in known.items() if number is not None), None)
             if what and entry.is_file():
                 found[what][known[what]] = (Path(entry.path), entry.stat().st_size)
-            elif not entry.name.startswith("."):
+            else:
                 raise InputError(f"{entry.path} is neither image_0.png nor noise_0.pt, of any number; move it away")
         if odd := sorted(found["image"].keys() ^ found["noise"].keys()):
             raise InputError(f"{folder}: image_{odd[0]}.png or noise_{odd[0]}.pt is missing; restore or remove both")

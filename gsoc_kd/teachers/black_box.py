@@ -4,6 +4,7 @@ sees its weights, layers or gradients (TinyGAN, Chang & Lu 2020, arXiv 2009.1382
 import copy
 import inspect
 import math
+import numbers
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -52,9 +53,10 @@ class Teacher:
             raise InputError(f"a teacher's name must be a text, not {brief(self.name)}")
         self.name, self.half = str(self.name), truth("half", self.half)
         argument = _argument(self.draw, "psi")
-        self.takes_psi = argument is not None
-        usual = argument.default if self.takes_psi and isinstance(argument.default, int | float) else 1.0
+        self.takes_psi, usual = argument is not None, getattr(argument, "default", None)
+        usual = float(usual) if isinstance(usual, numbers.Real) else 1.0
         self.psi = real_number("psi", usual if self.psi is None else self.psi)
+        self.says_psi = self.takes_psi and (argument.default is argument.empty or self.psi != usual)
         for field in ("z_dim", "num_classes"):
             setattr(self, field, whole(f"a teacher's {field}", getattr(self, field), 1, 1 << 20))
         if self.resolution is None:
@@ -84,8 +86,8 @@ class Teacher:
             return self._checked(self.ask(z, y), len(z))
 
     def ask(self, z, y):
-        """What `draw` gives, unchecked, with the truncation psi where it takes one."""
-        return self.draw(z, y, psi=self.psi) if self.takes_psi else self.draw(z, y)
+        """What `draw` gives, unchecked; it is told psi where it takes it and would not take the same by itself."""
+        return self.draw(z, y, psi=self.psi) if self.says_psi else self.draw(z, y)
 
     def _checked(self, images, count):
         """What `draw` returned as an array, or an InputError that says what it returned instead."""
@@ -101,11 +103,12 @@ class Teacher:
 
 
 def _argument(function, name):
-    """A function's parameter of this name, None where it has none."""
+    """A function's parameter that can be given by this name, None where it has none."""
     try:
-        return inspect.signature(function).parameters.get(name)
+        found = inspect.signature(function).parameters.get(name)
     except (TypeError, ValueError):  # callables without a signature
         return None
+    return found if found and found.kind in (found.POSITIONAL_OR_KEYWORD, found.KEYWORD_ONLY) else None
 
 
 @np.errstate(over="ignore")

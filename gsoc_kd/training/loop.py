@@ -137,9 +137,9 @@ def pieces(first, steps, tick, unit):
 
 
 def plain(told):
-    """What on_tick returned, as a dict that JSON can hold, {} for None; numbers may be numpy's and torch's."""
+    """What on_tick returned, as a dict that JSON can hold, {} for nothing; numbers may be numpy's and torch's."""
     try:
-        told = json.loads(json.dumps({} if told is None else told, default=lambda value: value.item()))
+        told = json.loads(json.dumps(told or {}, default=lambda value: value.item()))
     except (TypeError, ValueError, AttributeError, RuntimeError):  # no number, several, nesting without end
         told = None
     if not isinstance(told, dict):

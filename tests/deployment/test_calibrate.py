@@ -169,6 +169,7 @@ def test_calibrate_measures_every_source(given, classifier, capsys):
             dict(classifier=named(Classifier(3, (4, 6, 8)), ("cat", "dog", "eel"))),
             "train has the classes .*'dark'.*, but the classifier has .*'cat'",
         ),
+        (dict(seed=-1), "seed must be a whole number of at least 0, not -1"),
         (dict(student=generator("tiny", 16)), "tiny has 3 classes of 16 pixels a side, the classifier knows"),
     ],
 )

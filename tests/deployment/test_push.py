@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from gsoc_kd import load_student, load_teacher, push
 from gsoc_kd.cli import main
 from gsoc_kd.core.files import ASSETS, InputError, with_checksum
 from gsoc_kd.core.weights import network_hash, save_network
+from gsoc_kd.data.images import CIFAR10_CLASSES
 from gsoc_kd.deployment.push import model_card
 from gsoc_kd.networks.conv import ConvGenerator
 from gsoc_kd.pairs.make import generate_images
@@ -147,6 +149,15 @@ def test_the_verb_uploads_and_a_second_time_makes_a_new_commit(server, run, tmp_
 def test_a_bare_network_can_be_pushed(server):
     push(network := tiny(), "bob/bare")
     assert network_hash(load_student("bob/bare")) == network_hash(network)
+
+
+@pytest.mark.parametrize("kind", [tuple, list, np.array])
+def test_classes_may_be_any_sequence(server, monkeypatch, kind):
+    network, scored = ConvGenerator(8, 10, 32, (8, 8, 8, 4), 4).eval(), []
+    network.classes = kind(CIFAR10_CLASSES)
+    monkeypatch.setattr(sys.modules["gsoc_kd.deployment.push"], "evaluate", lambda one: scored.append(one) or None)
+    push(network, f"bob/{kind.__name__}")
+    assert scored == [network] and load_student(f"bob/{kind.__name__}").classes == CIFAR10_CLASSES
 
 
 def test_half_precision_and_the_distribution_of_latents_survive(server, tmp_path):

@@ -8,9 +8,10 @@ import pytest
 from test_evaluate import TinyClassifier, TinyGenerator
 
 from gsoc_kd.core.files import InputError
-from gsoc_kd.evaluation.agreement import agreement, pair_agreement
+from gsoc_kd.evaluation.agreement import Shown, agreement, pair_agreement
 from gsoc_kd.pairs.make import generate_images
 from gsoc_kd.teachers.black_box import Teacher
+from gsoc_kd.teachers.load import load_teacher
 
 
 def painted(z, y):
@@ -48,6 +49,18 @@ def test_a_copy_agrees_and_other_noise_does_not():
     images, _ = generate_images(TEACHER, 50, seed=2)  # of the latents of the seed
     black = agreement(replace(TEACHER, draw=lambda z, y: painted(z, y) * 0), TEACHER, **options, seed=2)
     assert black["l1"] == pytest.approx(images.mean())
+
+
+def test_the_images_of_a_teacher_that_is_loaded_again_are_kept():
+    network, settings = TinyGenerator(), (2, 3, 250, "normal")
+    first = Shown.by(load_teacher(network), *settings)
+    assert Shown.by(load_teacher(network), *settings) is first
+    other = TinyGenerator()
+    for teacher in (load_teacher(other), replace(load_teacher(network), half=True), TEACHER):
+        assert Shown.by(teacher, *settings) is not Shown.by(load_teacher(network), *settings)
+    assert np.array_equal(
+        Shown.by(load_teacher(other), *settings).images, Shown(load_teacher(other), *settings, None).images
+    )
 
 
 def test_what_cannot_be_compared_is_refused():

@@ -49,6 +49,7 @@ def test_a_training_is_scrubbed_frame_by_frame(tmp_path):
     for frame, row in zip(frames, rows):
         Image.fromarray(frame).save(tmp_path / "animation" / f"{row['step']:07d}.png")
         runs.append_stats(tmp_path, row)
+    (tmp_path / "animation" / "._0000000.png").touch()  # as macOS leaves it on foreign disks
     with open(path := tmp_path / "stats.jsonl", "a") as file:
         file.write('{"step": 4')  # as a killed process leaves it
     parts = explore_training(tmp_path, scale=3).parts

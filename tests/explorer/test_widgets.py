@@ -203,6 +203,9 @@ def test_a_walk_plays_by_itself_from_seed_to_seed():
         assert parts.student.value == smooth(image_at(STUDENT, 3, 0, seed_to=9, walk=step / 40))
     parts.play.value = 0  # it begins again: where the walk ended
     assert (parts.seed.value, parts.walk.value) == (9, 0) and parts.student.value == smooth(image_at(STUDENT, 9, 0))
+    parts.play.value, there = 10, (9, parts.seed_to.value)
+    parts.play.value = 0  # stopped: the walk is at its beginning, and no other one
+    assert (parts.seed.value, parts.seed_to.value, parts.walk.value) == (*there, 0)
     assert getattr(parts.play, "repeat", None) or parts.play._repeat
 
 

@@ -218,6 +218,8 @@ def test_hands_and_keys(page):
     page.get_by_label("seed", exact=True).fill("19801224")
     page.keyboard.press("Enter")
     assert page.evaluate("state.seed") == 19801224
+    rows = page.evaluate("[7, 19801224, 2 ** 32 - 1].map(following)")  # play stays in the row that it has come to
+    assert rows == [0, 19801225, 2**32 - 8]
     page.get_by_role("button", name="new seeds").click()
     assert page.evaluate("state.seed") not in (3, 19801224) and shown(page, "#stage", 512).std() > 1
     page.get_by_role("button", name="play").click()

@@ -67,6 +67,15 @@ def test_the_published_folder_is_converted_once(tmp_path, capsys, monkeypatch):
     same(load_pairs("FakeCIFAR10-pairs"), given)  # they stand alone
 
 
+def test_what_systems_leave_in_folders_does_not_count(tmp_path):
+    given = write(tmp_path / "F", [2, 1])
+    for name in ("__MACOSX", "@eaDir", "class_0/@eaDir"):
+        (tmp_path / "F" / name).mkdir()
+    for name in ("class_0/Thumbs.db", "class_1/desktop.ini", "class_1/._image_0.png", ".DS_Store"):
+        (tmp_path / "F" / name).touch()
+    same(load_pairs(tmp_path / "F"), given)
+
+
 def test_stopped_it_goes_on_where_it_was(tmp_path, monkeypatch):
     given, read = write(tmp_path / "F", [5, 5, 5]), []
     monkeypatch.setattr(fakecifar10, "CHUNK", 4)

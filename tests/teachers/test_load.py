@@ -236,13 +236,34 @@ def test_a_buffer_that_is_used_again_does_not_change_what_was_given():
 
 
 def test_the_truncation_of_a_callable_is_its_own_default():
+    quarter = np.float32(0.25)
+
     def own(z, y, psi=0.5):
         return np.full((len(y), 4, 4, 3), round(100 * psi), np.uint8)
 
     def needed(z, y, psi):
         return own(z, y, psi)
 
-    for draw, given, expected in ((own, None, 0.5), (needed, None, 1.0), (own, 1.0, 1.0), (needed, 0.25, 0.25)):
+    def numpys(z, y, psi=quarter):
+        return own(z, y, psi)
+
+    def fallback(z, y, *, psi=None):
+        return own(z, y, 0.75 if psi is None else psi)
+
+    def positional(z, y, psi=0.5, /):
+        return own(z, y, psi)
+
+    assert (Teacher(fallback, 2, 3)(torch.zeros(1, 2), [1]) == 75).all()
+    for teacher in (Teacher(fallback, 2, 3, name="a"), replace(Teacher(fallback, 2, 3), name="a")):
+        assert not teacher.says_psi and (replace(teacher, psi=0.5)(torch.zeros(1, 2), [1]) == 50).all()
+    assert not Teacher(positional, 2, 3).takes_psi and (Teacher(positional, 2, 3)(torch.zeros(1, 2), [1]) == 50).all()
+    for draw, given, expected in (
+        (own, None, 0.5),
+        (numpys, None, 0.25),
+        (needed, None, 1.0),
+        (own, 1.0, 1.0),
+        (needed, 0.25, 0.25),
+    ):
         teacher = Teacher(draw, z_dim=2, num_classes=3, psi=given)
         assert teacher.psi == expected and (teacher(torch.zeros(1, 2), [1]) == 100 * expected).all()
 

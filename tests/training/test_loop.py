@@ -281,6 +281,7 @@ def test_numbers_of_numpy_and_torch_are_numbers(whole, tmp_path):
     run = train(ToyTask(), tmp_path / "run", "cpu", minutes=np.float32(60), on_tick=lambda *_: told)
     assert {key: runs.read_stats(run.folder)[0][key] for key in told} == {"a": 0.5, "b": 2, "c": {"d": [3]}}
     torch.testing.assert_close(run.generator.state_dict(), whole.generator.state_dict(), rtol=0, atol=0)
+    assert len(train(ToyTask(), tmp_path / "nothing", "cpu", on_tick=lambda _, row: row["step"] > 99).stats) == 6
     for answer in ({"a": torch.zeros(2)}, {"a": object()}, 3, np.float32(3)):
         with pytest.raises(InputError, match="on_tick must return None or a dict of numbers and texts"):
             train(ToyTask(), tmp_path / "other", "cpu", on_tick=lambda *_, answer=answer: answer)
