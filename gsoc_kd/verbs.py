@@ -32,7 +32,6 @@ SCORES = {  # what `evaluate` says below its table, where this score or flag is 
     "{cas_epochs} epochs on {cas_images:,} generated ones",
     "nearest_training": "nearest training neighbours: {nearest_training[closer]:.1%} are nearer than half of the real "
     "images that were not in training; shown in {neighbours}",
-    "out": "scores written to {out}",
 }
 
 
@@ -144,6 +143,8 @@ class Evaluate(NamedTuple):
                 write_json(out, scores)
         finally:  # scores that could not be written are shown
             self.show(scores, given["generator"], name)
+        if out and not self.json:
+            print(f"scores written to {out}")
 
     def show(self, scores, generator, name):
         from .evaluation import lower_bound_row, per_class_table, row, table

@@ -57,7 +57,8 @@ def calibrate(train, test, draws=5, images=300, seed=2000, teacher="embedded", s
     if names := classes_of(classifier):
         train, test = (images_in_order(data, names, "the classifier") for data in (train, test))
         generators = {name: _ordered(one, names) for name, one in generators.items()}
-    train.take(ceil(whole("images", images, classifier.num_classes) / classifier.num_classes))  # refuses too many
+    images = whole("images", images, classifier.num_classes)
+    train.take(ceil(images / classifier.num_classes))  # refuses too many
     model, rows = as_openvino(classifier), []
     exact = predictions(model, test.images)  # (N,)
     accuracy = float((exact == test.labels).mean())

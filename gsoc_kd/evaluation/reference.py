@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..core.checks import classes_of
 from ..core.files import ASSETS, InputError, read_json, replacing_file, sha256, write_json
 from ..core.weights import network_hash, provenance
 from ..data.images import CIFAR10_CLASSES
@@ -70,7 +71,7 @@ def classifier_scores(reference, found, logits, labels, classifier, progress=Non
         bar.update()
     scores |= {"cifar_precision_recall_images": len(ours)}
     scores |= dict.fromkeys(("cifar_is", "class_accuracy", "class_accuracy_per_class"))
-    if known := matching(getattr(classifier, "classes", CIFAR10_CLASSES), names):
+    if known := matching(classes_of(classifier) or CIFAR10_CLASSES, names):
         said = logits[:, known[0]].argmax(axis=1)  # in the order of `names`
         scores["class_accuracy"], shares = metrics.class_accuracy(said, labels, len(names))
         scores |= {"cifar_is": metrics.inception_score(logits), "class_accuracy_per_class": dict(zip(names, shares))}

@@ -100,7 +100,7 @@ def _generate(generator, z, y):
 
 
 def truncatable(teacher):
-    """Whether a Teacher's truncation can be chosen: a StyleGAN2 network, or a callable with an argument `psi`."""
+    """Whether a Teacher's truncation can be chosen: a StyleGAN2 network, or a callable with a number `psi`."""
     return isinstance(teacher.network, StyleGAN2Generator) or teacher.takes_psi
 
 
@@ -109,7 +109,7 @@ def truncated(teacher, psi):
     if psi == teacher.psi:
         return teacher
     if not truncatable(teacher):
-        raise InputError(f"{teacher.name} has no truncation: a StyleGAN2 network has, or a callable (z, y, psi)")
+        raise InputError(f"{teacher.name} has no truncation: a StyleGAN2 network has, or a callable (z, y, psi=1.0)")
     if isinstance(teacher.network, StyleGAN2Generator):
         same = {key: getattr(teacher, key) for key in ("name", "half", "classes")}
         return from_network(teacher.network, psi=psi, **same)

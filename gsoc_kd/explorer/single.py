@@ -32,7 +32,7 @@ def explore_truncation(teacher, label=0, columns=8, scale=3):
     with as_before(teacher):
         teacher = load_teacher(copy.deepcopy(teacher) if isinstance(teacher, nn.Module) else teacher)
     if not truncatable(teacher):
-        raise InputError(f"{teacher.name} has no truncation: a StyleGAN2 network has, or a callable (z, y, psi)")
+        raise InputError(f"{teacher.name} has no truncation: a StyleGAN2 network has, or a callable (z, y, psi=1.0)")
     count = 3 * whole("columns", columns)
     low, high = min(0.0, teacher.psi), max(1.0, teacher.psi)
     parts = SimpleNamespace(

@@ -41,7 +41,7 @@ class Teacher:
     classes: tuple[str, ...] | None = None  # names of the classes; None: "0", "1", ...
     name: str = "callable"  # how the manifest of its pairs calls it
     digest: str | None = None  # hash of its weights; None: not known
-    psi: float | None = None  # truncation, 1 = none; None: what `draw` takes for its argument psi by itself, else 1
+    psi: float | None = None  # truncation, 1 = none; None: what `draw` takes by itself, if it has it, else 1
     half: bool = False  # whether the network computes in float16
     network: nn.Module | None = None  # the network behind it, where it is one of ours
     z_from: str = "normal"  # what its latents are drawn from: normal, N(0, 1), or uniform, [0, 1)
@@ -52,11 +52,9 @@ class Teacher:
         if not isinstance(self.name, str | os.PathLike):
             raise InputError(f"a teacher's name must be a text, not {brief(self.name)}")
         self.name, self.half = str(self.name), truth("half", self.half)
-        argument = _argument(self.draw, "psi")
-        self.takes_psi, usual = argument is not None, getattr(argument, "default", None)
-        usual = float(usual) if isinstance(usual, numbers.Real) else 1.0
-        self.psi = real_number("psi", usual if self.psi is None else self.psi)
-        self.says_psi = self.takes_psi and (argument.default is argument.empty or self.psi != usual)
+        usual = _usual_psi(self.draw)
+        self.takes_psi = usual is not None
+        self.psi = real_number("psi", self.psi if self.psi is not None else usual if self.takes_psi else 1.0)
         for field in ("z_dim", "num_classes"):
             setattr(self, field, whole(f"a teacher's {field}", getattr(self, field), 1, 1 << 20))
         if self.resolution is None:
@@ -86,8 +84,8 @@ class Teacher:
             return self._checked(self.ask(z, y), len(z))
 
     def ask(self, z, y):
-        """What `draw` gives, unchecked; it is told psi where it takes it and would not take the same by itself."""
-        return self.draw(z, y, psi=self.psi) if self.says_psi else self.draw(z, y)
+        """What `draw` gives, unchecked; it is told psi where it takes it."""
+        return self.draw(z, y, psi=self.psi) if self.takes_psi else self.draw(z, y)
 
     def _checked(self, images, count):
         """What `draw` returned as an array, or an InputError that says what it returned instead."""
@@ -102,13 +100,17 @@ class Teacher:
         )  # draw may use its again
 
 
-def _argument(function, name):
-    """A function's parameter that can be given by this name, None where it has none."""
+def _usual_psi(function):
+    """What a function takes for its argument psi by itself, a number, 1.0 where it must be given; None: it has no such
+    argument, or it can be no number by itself."""
     try:
-        found = inspect.signature(function).parameters.get(name)
+        found = inspect.signature(function).parameters.get("psi")
     except (TypeError, ValueError):  # callables without a signature
         return None
-    return found if found and found.kind in (found.POSITIONAL_OR_KEYWORD, found.KEYWORD_ONLY) else None
+    if found is None or found.kind not in (found.POSITIONAL_OR_KEYWORD, found.KEYWORD_ONLY):
+        return None
+    usual = 1.0 if found.default is found.empty else found.default
+    return usual if isinstance(usual, numbers.Real) else None
 
 
 @np.errstate(over="ignore")

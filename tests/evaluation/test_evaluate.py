@@ -111,6 +111,13 @@ def test_the_reference_holds_the_statistics_of_the_training_images_every_time_th
     assert all((tmp_path / f.name).read_bytes() == f.read_bytes() for f in folder.iterdir())
 
 
+def test_a_classifier_whose_classes_have_no_names_does_not_count_them_right():
+    unnamed = TinyClassifier()
+    unnamed.classes = None
+    scores = score(replay(TEST), classifier=unnamed)
+    assert scores["class_accuracy"] is None and scores["cifar_fd"] == score(replay(TEST))["cifar_fd"]
+
+
 def test_the_lower_bound_is_the_score_of_the_test_images(folder):
     scores, lower_bound = score(replay(TEST)), load_reference(folder).lower_bound
     measured = {key: scores[key] for key in lower_bound if key != "split"}

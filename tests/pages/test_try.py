@@ -4,6 +4,7 @@ Needs Chromium and onnxruntime-web in npm's cache, where `make docs` leaves it; 
 """
 
 import contextlib
+import errno
 import functools
 import math
 import re
@@ -20,7 +21,7 @@ from try_look import served, settled
 from try_page import RUNTIME, fetch_runtime, try_page
 
 import gsoc_kd as kd
-from gsoc_kd.core.files import InputError
+from gsoc_kd.core.files import InputError, replacing_folder
 from gsoc_kd.data import CIFAR10_CLASSES, to_uint8
 from gsoc_kd.explorer.points import slerp
 from gsoc_kd.networks import ConvGenerator
@@ -293,6 +294,19 @@ def test_without_npm_the_site_is_built_and_says_what_is_left_out(tmp_path, monke
     assert line.startswith("left out of the site: the page Try it, since npm") and "not installed" in line
     with pytest.raises(SystemExit, match="the page was not made: npm"):
         build.try_alone(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_a_full_disk_leaves_no_site_without_its_page(tmp_path, monkeypatch):
+    def full(folder, student):
+        with replacing_folder(folder):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(build, "write_sources", lambda folder: (folder / "index.md").write_text("# x\n"))
+    monkeypatch.setattr(build, "try_page", full)
+    with pytest.raises(InputError, match="the disk is full"):
+        build.site(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("script, why", [("exit 1", "does not give"), ('echo x >"$4/x.tgz"', "SHA-512 differs")])
