@@ -100,7 +100,7 @@ def _generate(generator, z, y):
 
 
 def truncatable(teacher):
-    """Whether a Teacher's truncation can be chosen: a StyleGAN2 network, or a callable with a number `psi`."""
+    """Whether a Teacher's truncation can be chosen: a StyleGAN2 network, or a callable with a number `psi` to give."""
     return isinstance(teacher.network, StyleGAN2Generator) or teacher.takes_psi
 
 

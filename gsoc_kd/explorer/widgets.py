@@ -38,7 +38,7 @@ def explore(student="embedded", teacher="embedded", classes=None, scale=None, co
     Args:
         student: a network with z_dim and num_classes, or what else `load_student` takes.
         teacher: the teacher it was distilled from, as `load_teacher` takes it; None leaves it out. One whose truncation
-            can be chosen (StyleGAN2, or a callable with a number psi) has a slider for it.
+            can be chosen (StyleGAN2, or a callable with a number as argument psi) has a slider for it.
         classes: their names (else the student's, else the teacher's, else numbers).
         scale: enlargement of the images (None: to about 192 pixels). columns: samples for each class on the wall.
 

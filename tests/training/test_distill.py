@@ -119,7 +119,7 @@ def test_what_cannot_be_trained_is_refused_and_the_folder_stays_free(pairs, real
     for other, message in (
         ("", "source must be a path, not ''"),
         ([], "real must be LabelledImages or .* not .."),
-        (0, "0"),
+        (0, "real must be LabelledImages or .* not 0"),
     ):
         with pytest.raises(InputError, match=message):
             distill(pairs, config(), tmp_path / "run", other, "cpu")
