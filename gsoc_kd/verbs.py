@@ -147,6 +147,7 @@ class Evaluate(NamedTuple):
             print(f"scores written to {out}")
 
     def show(self, scores, generator, name):
+        """Prints the scores: as JSON, or as a table with what stands below it."""
         from .evaluation import lower_bound_row, per_class_table, row, table
 
         if self.json:

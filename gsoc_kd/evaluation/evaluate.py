@@ -57,9 +57,9 @@ def evaluate(generator, real=None, per_class=1000, seed=1000, inception=None, te
     per_class, seed, batch = whole("per_class", per_class), whole("seed", seed, 0), whole("batch", batch)
     say = lambda text: text if progress else None  # noqa: E731
     teacher = None if teacher is None else load_teacher(teacher, device=device)
+    _check_needs(real, inception, test, neighbours, cas_epochs)
     real = None if real is None else as_images(real)
     test = None if test is None else as_images(test, "test", "test")
-    _check_needs(real, inception, test, neighbours, cas_epochs)
     reference = load_reference(classifier=classifier) if real is None else None
     box, by_number = _fitting(box, reference or real, test)
     teacher = None if teacher is None else check_alike(box, teacher)

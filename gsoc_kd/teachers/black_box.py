@@ -95,9 +95,8 @@ class Teacher:
         if got != (expected := f"uint8 {(count, side, side, 3)}"):
             hint = "as an array or a tensor; gsoc_kd.data.images.to_uint8 makes it of floats (N, 3, H, W) in [-1, 1]"
             raise InputError(f"teacher {self.name!r} returned {got}, expected {expected}, channels last, {hint}")
-        return np.array(
-            images.detach().cpu().numpy() if isinstance(images, torch.Tensor) else images
-        )  # draw may use its again
+        images = images.detach().cpu().numpy() if isinstance(images, torch.Tensor) else images
+        return np.array(images)  # a copy: draw may use its own again
 
 
 def _usual_psi(function):
